@@ -1,0 +1,160 @@
+package analysis
+
+// Ledger is the exclusive account: the cells and UnattributedNS sum to WallNS.
+type Ledger struct {
+	WallNS         int64     `json:"wall_ns"`
+	UnattributedNS int64     `json:"unattributed_ns"`
+	UnknownWakerNS int64     `json:"unknown_waker_ns"`
+	Cells          []Cell    `json:"cells"`
+	Overlapped     []Overlap `json:"overlapped"` // off the critical path
+}
+
+// States of a Cell, and what they rest on.
+const (
+	StateUser     = "user"
+	StateKernel   = "kernel"
+	StateFault    = "fault"
+	StateRunnable = "runnable"
+	StateWaiting  = "waiting"
+
+	BasisMeasured = "measured" // exact events
+	BasisSampled  = "sampled"  // user time divided by samples
+)
+
+// Cell is a part of the window that is blamed on one thing.
+type Cell struct {
+	Phase    string    `json:"phase"`
+	Category string    `json:"category"`
+	State    string    `json:"state"`
+	NS       int64     `json:"ns"`
+	Basis    string    `json:"basis"`
+	Samples  *int64    `json:"samples,omitzero"`
+	CI95     *[2]int64 `json:"ci95,omitzero"` // of the mean
+}
+
+// Overlap is work that overlapped with the critical path.
+type Overlap struct {
+	Category string `json:"category"`
+	NS       int64  `json:"ns"`
+}
+
+// PathStep is one step of the critical path of one cold start.
+type PathStep struct {
+	StartNS        int64    `json:"start_ns"` // since t0
+	NS             int64    `json:"ns"`
+	Phase          string   `json:"phase"`
+	Category       string   `json:"category"`
+	State          string   `json:"state"`
+	Thread         string   `json:"thread"`
+	Goroutine      *uint64  `json:"goroutine,omitzero"`
+	Waker          string   `json:"waker,omitempty"`
+	WaitsFor       string   `json:"waits_for,omitempty"`
+	RunnableBehind string   `json:"runnable_behind,omitempty"`
+	Stack          []string `json:"stack"` // leaf first
+}
+
+// Binding is the work of the dynamic linker.
+type Binding struct {
+	Lazy    BindingSum    `json:"lazy"`
+	Eager   BindingSum    `json:"eager"`
+	Symbols []BoundSymbol `json:"symbols"`
+	Objects []BoundObject `json:"objects"`
+}
+
+// BindingSum counts bindings of one mode.
+type BindingSum struct {
+	Count float64 `json:"count"`
+	NS    int64   `json:"ns"`
+}
+
+// BoundSymbol is a symbol that was bound.
+type BoundSymbol struct {
+	Name   string `json:"name"`
+	Object string `json:"object"` // that refers to it
+	Target string `json:"target"` // that defines it
+	Mode   string `json:"mode"`   // "lazy" or "eager"
+	NS     int64  `json:"ns"`
+	Phase  string `json:"phase"`
+}
+
+// BoundObject is an object that the dynamic linker mapped and relocated.
+type BoundObject struct {
+	Path           string  `json:"path"`
+	Mode           string  `json:"mode"`
+	NS             int64   `json:"ns"` // relocation
+	MapNS          int64   `json:"map_ns"`
+	ConstructorsNS int64   `json:"constructors_ns"`
+	Faults         float64 `json:"faults"`
+	Relative       int64   `json:"relative"`
+	RELR           int64   `json:"relr"`
+	GlobDat        int64   `json:"glob_dat"`
+	JumpSlot       int64   `json:"jump_slot"`
+	IRelative      int64   `json:"irelative"`
+	TLS            int64   `json:"tls"`
+	BindNow        bool    `json:"bind_now"`
+	RELRO          bool    `json:"relro"`
+	NeverBound     int64   `json:"never_bound"` // lazily bound symbols that nothing called
+}
+
+// Dlopen is a library opened at run time.
+type Dlopen struct {
+	Path string `json:"path"`
+	NS   int64  `json:"ns"`
+	OK   bool   `json:"ok"`
+}
+
+// Dlsym is a symbol looked up at run time.
+type Dlsym struct {
+	Name string `json:"name"`
+	NS   int64  `json:"ns"`
+	OK   bool   `json:"ok"`
+}
+
+// Allocation is a part of an allocator's set-up.
+type Allocation struct {
+	Name        string  `json:"name"` // of the allocator
+	Function    string  `json:"function"`
+	NS          int64   `json:"ns"`
+	MappedBytes int64   `json:"mapped_bytes"`
+	Faults      float64 `json:"faults"`
+	Phase       string  `json:"phase"`
+}
+
+// Cert is a load of certificates.
+type Cert struct {
+	Path     string  `json:"path"`
+	Bytes    float64 `json:"bytes"`
+	Function string  `json:"function"`
+	NS       int64   `json:"ns"`
+	Faults   float64 `json:"faults"`
+	Phase    string  `json:"phase"`
+}
+
+// Goroutine is a goroutine of the subject inside the window.
+type Goroutine struct {
+	ID         uint64      `json:"id"`
+	Kind       string      `json:"kind"` // "user" or "system"
+	Parent     uint64      `json:"parent"`
+	CreatedBy  string      `json:"created_by"`
+	Function   string      `json:"function"`
+	ReadyBy    string      `json:"ready_by,omitempty"`
+	RunningNS  int64       `json:"running_ns"`
+	OnCPUNS    int64       `json:"on_cpu_ns"`
+	RunnableNS int64       `json:"runnable_ns"` // waiting for a P
+	RunqueueNS int64       `json:"runqueue_ns"` // its thread waiting for a CPU
+	FaultNS    int64       `json:"fault_ns"`
+	SyscallNS  int64       `json:"syscall_ns"`
+	Waiting    []WaitedFor `json:"waiting"`
+}
+
+// WaitedFor is what a goroutine was parked for.
+type WaitedFor struct {
+	Reason string `json:"reason"`
+	NS     int64  `json:"ns"`
+}
+
+// Package is the initialisation of one Go package.
+type Package struct {
+	Path string `json:"path"`
+	NS   int64  `json:"ns"`
+}
