@@ -15,7 +15,10 @@ func (h *Header) Head() *Header { return h }
 // *Sample, *Mapping or *Mark.
 type Event interface{ Head() *Header }
 
-// Syscall is one system call of a subject's thread.
+// Syscall is one system call of a subject's thread. A call whose entry was not
+// seen (a new thread returning from clone, a lost record) has Time 0: it began
+// at the thread's start or at the latest when its previous event ended. A call
+// that is execve keeps the TID of its entry, even if the exec changed it.
 type Syscall struct {
 	Header
 	End     int64 // exit; 0 while the call had not returned when tracing stopped
@@ -152,15 +155,21 @@ const (
 	MarkCheckpoint MarkKind = iota
 	MarkSpanBegin
 	MarkSpanEnd
+	MarkEntry  // the entry (AT_ENTRY) of a dynamically linked program: its loader is done
+	MarkMain   // main.main or main
+	MarkSymbol // a symbol that a rule or --until asked for; Name is the symbol's
 )
 
 // Mark is a point that the subject itself declared or a rule names: a
-// checkpoint, or one end of a span.
+// checkpoint, one end of a span, or one of the points of a start-up that every
+// program passes. Marks of one process are ordered by time; MarkEntry and
+// MarkMain are expected once after each Exec and are simply absent where the
+// point could not be probed.
 type Mark struct {
 	Header
 	Kind MarkKind
 	Name string
-	ID   uint64 // of the span
+	ID   uint64 // of the span; 0 otherwise
 }
 
 // Stack holds return addresses, leaf first: those of the kernel, then those of
