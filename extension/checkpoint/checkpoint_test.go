@@ -1,0 +1,116 @@
+package checkpoint
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestReachAllocatesNothing(t *testing.T) {
+	LogTo(nil)
+	for name, call := range map[string]func(){
+		"Reach": func() { Reach("config_parse") },
+		"Begin": func() { Begin("subscribe", 1) },
+		"End":   func() { End("subscribe", 1) },
+	} {
+		if got := testing.AllocsPerRun(1000, call); got != 0 {
+			t.Errorf("%s allocates %v times", name, got)
+		}
+	}
+}
+
+func logged(t *testing.T, calls func()) []string {
+	t.Helper()
+	var out bytes.Buffer
+	LogTo(&out)
+	t.Cleanup(func() { LogTo(nil) })
+	state.greeted = false
+	calls()
+	LogTo(nil)
+	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+}
+
+func TestLog(t *testing.T) {
+	lines := logged(t, func() {
+		Reach("first")
+		Begin("work", 7)
+		Reach("second\nline")
+		End("work", 7)
+		End("never_begun", 1)
+	})
+	want := []string{
+		`^DD_EXTENSION \| DEBUG \| checkpoint available_parallelism=\d+ num_cpu=\d+$`,
+		`^DD_EXTENSION \| DEBUG \| checkpoint first delta_ms=\d+\.\d{6} since_process_start_in_go_ms=\d+\.\d{6}$`,
+		`^DD_EXTENSION \| DEBUG \| checkpoint second_line delta_ms=\d+\.\d{6} since_process_start_in_go_ms=\d+\.\d{6}$`,
+		`^DD_EXTENSION \| DEBUG \| span work id=7 own_ms=\d+\.\d{6} since_process_start_in_go_ms=\d+\.\d{6}$`,
+		`^DD_EXTENSION \| DEBUG \| span never_begun id=1 since_process_start_in_go_ms=\d+\.\d{6}$`,
+	}
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), strings.Join(lines, "\n"))
+	}
+	for i := range want {
+		if !regexp.MustCompile(want[i]).MatchString(lines[i]) {
+			t.Errorf("line %d is %q, want %s", i, lines[i], want[i])
+		}
+	}
+}
+
+func TestOpenSpansAreBounded(t *testing.T) {
+	logged(t, func() {
+		for id := range uint64(10 * maxOpenSpans) {
+			Begin("leak", id)
+		}
+	})
+	if len(state.open) > maxOpenSpans {
+		t.Errorf("%d open spans are remembered", len(state.open))
+	}
+	state.open = nil
+}
+
+func TestProcessStart(t *testing.T) {
+	now := time.Now()
+	start := processStart(now)
+	if age := now.Sub(start); age <= 0 || age > time.Hour {
+		t.Errorf("the process is %v old", age)
+	}
+	later := processStart(time.Now())
+	if d := later.Sub(start).Abs(); d > time.Microsecond {
+		t.Errorf("two origins differ by %v", d)
+	}
+}
+
+func TestAppendMilliseconds(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0:                              "0.000000",
+		1:                              "0.000001",
+		1234567:                        "1.234567",
+		24970*time.Microsecond + 1:     "24.970001",
+		-1500 * time.Microsecond:       "-1.500000",
+		3*time.Second + 20*time.Second: "23000.000000",
+	} {
+		if got := string(appendMilliseconds(nil, d)); got != want {
+			t.Errorf("%d ns: %s, want %s", int64(d), got, want)
+		}
+	}
+}
+
+func BenchmarkReach(b *testing.B) {
+	LogTo(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		Reach("config_parse")
+	}
+}
+
+func BenchmarkReachLogged(b *testing.B) {
+	var out bytes.Buffer
+	LogTo(&out)
+	defer LogTo(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		out.Reset()
+		Reach("config_parse")
+	}
+}
