@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The records that the programs write into the ring buffer: the only contract
+ * between C and Go. They are also the body of a recording on disk, so a change
+ * of a layout needs a new recording version (profiler/capture).
+ *
+ * All integers are little-endian; every record is a multiple of 8 bytes.
+ */
+#ifndef INITPROF_EVENTS_H
+#define INITPROF_EVENTS_H
+
+enum event_kind {
+	EVENT_SYSCALL = 1, /* one system call, written when it returns */
+	EVENT_PATH = 2,	   /* the file name given to the thread's current call */
+	EVENT_REQUEST = 3, /* the HTTP request line that the current call sends */
+	EVENT_SWITCH = 4,  /* a CPU went from one thread to another */
+	EVENT_WAKING = 5,  /* a thread was made runnable */
+	EVENT_FORK = 6,
+	EVENT_EXEC = 7,
+	EVENT_EXIT = 8,
+	EVENT_FAULT = 9, /* one page fault, written when it is done */
+	EVENT_SAMPLE = 10,
+	EVENT_MARK = 11,    /* an instruction of interest was reached */
+	EVENT_MAPPING = 12, /* made by the tracer from perf's mmap records */
+};
+
+#define MAX_USER_FRAMES 127
+#define MAX_KERNEL_FRAMES 48
+#define MAX_TEXT 256
+#define COMM_SIZE 16
+
+enum truncation {
+	STACK_COMPLETE = 0,
+	STACK_DEPTH = 1,  /* more than MAX_USER_FRAMES */
+	STACK_MEMORY = 2, /* a frame could not be read */
+	STACK_FRAME = 3,  /* the frame pointer is no stack address */
+};
+
+struct event_header {
+	__u8 kind;
+	__u8 truncation;
+	__u8 user_frames;   /* addresses at the record's end, user first … */
+	__u8 kernel_frames; /* … then kernel, each leaf first */
+	__u16 size;	    /* of the whole record */
+	__u16 text_size;    /* bytes of text right behind the fixed part */
+	__u32 cpu;
+	__u32 tgid; /* in the initial PID namespace, like all IDs here */
+	__u32 tid;
+	__u32 pad;
+	__u64 ktime_ns; /* CLOCK_MONOTONIC */
+	__u64 caller;	/* the word at the stack's top (x86-64) or the link register (arm64) */
+};
+
+struct event_syscall {
+	struct event_header h; /* ktime_ns: the entry */
+	__u64 end_ns;	       /* 0: had not returned */
+	__s64 ret;
+	__u32 nr;
+	__u32 pad;
+	__u64 args[6];
+};
+
+/* EVENT_PATH and EVENT_REQUEST: text behind it. */
+struct event_text {
+	struct event_header h;
+	__u32 nr;
+	__u32 pad;
+};
+
+struct event_switch {
+	struct event_header h; /* of the thread that leaves */
+	__u32 next_tgid;
+	__u32 next_tid;
+	__u32 state; /* enum switch_state */
+	__u32 pad;
+	char comm[COMM_SIZE];
+	char next_comm[COMM_SIZE];
+};
+
+enum switch_state {
+	SWITCH_PREEMPTED = 0,
+	SWITCH_SLEEPING = 1,
+	SWITCH_BLOCKED = 2,
+	SWITCH_STOPPED = 3,
+	SWITCH_DEAD = 4,
+};
+
+struct event_waking {
+	struct event_header h; /* of the current thread */
+	__u32 target_tgid;
+	__u32 target_tid;
+	__u32 context; /* enum wake_context */
+	__u32 pad;
+	char comm[COMM_SIZE];
+};
+
+enum wake_context {
+	WAKE_TASK = 0,
+	WAKE_TIMER = 1,
+	WAKE_NETWORK = 2,
+	WAKE_SOFTIRQ = 3,
+	WAKE_HARDIRQ = 4,
+};
+
+struct event_fork {
+	struct event_header h;
+	__u32 child_tgid;
+	__u32 child_tid;
+};
+
+struct event_exec { /* text: the path as given */
+	struct event_header h;
+	__u32 old_tid;
+	__u32 pad;
+	__u64 entry;	    /* AT_ENTRY */
+	__u64 base;	    /* AT_BASE */
+	__u64 program_hdrs; /* AT_PHDR */
+	__u64 vdso;	    /* AT_SYSINFO_EHDR */
+};
+
+struct event_exit {
+	struct event_header h;
+	__s32 code;
+	__u32 group_dead;
+};
+
+struct event_fault {
+	struct event_header h; /* ktime_ns: the begin */
+	__u64 end_ns;	       /* 0: never completed */
+	__u64 address;
+	__u32 major;
+	__u32 in_kernel;
+};
+
+struct event_sample {
+	struct event_header h;
+	__u32 in_kernel;
+	__u32 pad;
+};
+
+/* text: the name given to checkpoint.Reach, Begin or End. */
+struct event_mark {
+	struct event_header h;
+	__u64 ip;
+	__u64 id;
+	__u32 kind; /* enum mark_kind */
+	__u32 pad;
+};
+
+enum mark_kind {
+	MARK_CHECKPOINT = 0,
+	MARK_SPAN_BEGIN = 1,
+	MARK_SPAN_END = 2,
+	MARK_ADDRESS = 3, /* a probed instruction, told apart by ip */
+};
+
+/* text: the path. Written by the tracer, never by a program. */
+struct event_mapping {
+	struct event_header h;
+	__u64 start;
+	__u64 limit;
+	__u64 offset;
+	__u32 prot;
+	__u32 build_id_size;
+	__u8 build_id[24];
+};
+
+_Static_assert(sizeof(struct event_header) == 40, "event_header");
+_Static_assert(sizeof(struct event_syscall) == 112, "event_syscall");
+_Static_assert(sizeof(struct event_text) == 48, "event_text");
+_Static_assert(sizeof(struct event_switch) == 88, "event_switch");
+_Static_assert(sizeof(struct event_waking) == 72, "event_waking");
+_Static_assert(sizeof(struct event_fork) == 48, "event_fork");
+_Static_assert(sizeof(struct event_exec) == 80, "event_exec");
+_Static_assert(sizeof(struct event_exit) == 48, "event_exit");
+_Static_assert(sizeof(struct event_fault) == 64, "event_fault");
+_Static_assert(sizeof(struct event_sample) == 48, "event_sample");
+_Static_assert(sizeof(struct event_mark) == 64, "event_mark");
+_Static_assert(sizeof(struct event_mapping) == 96, "event_mapping");
+
+#endif
