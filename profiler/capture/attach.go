@@ -1,0 +1,252 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/initprof/initprof/profiler/trace"
+)
+
+// Probe is one thing that was to be attached.
+type Probe struct {
+	Name   string // such as "sys_enter", "cpu-clock", "checkpoint.mark"
+	Reason string // why it is unavailable; empty: it is attached
+	Hits   uint64 // runs for the subject, of all cold starts so far; of its family where Shared
+}
+
+// Probes lists what was to be attached and what became of it.
+func (t *Tracer) Probes() []Probe {
+	all := append([]Probe(nil), t.probes...)
+	return append(all, t.marks.probes...)
+}
+
+// Families of probes, as they are counted by the programs.
+const (
+	probeSyscalls = "raw_syscalls"
+	probeSched    = "sched"
+	probeFaults   = "page-faults"
+	probeClock    = "cpu-clock"
+	probeMmap     = "mmap"
+)
+
+func (t *Tracer) updateHits(h Hits) {
+	for i := range t.probes {
+		p := &t.probes[i]
+		switch {
+		case p.Reason != "":
+		case strings.HasPrefix(p.Name, probeSyscalls):
+			p.Hits += h.Syscalls
+		case p.Name == probeSched:
+			p.Hits += h.Sched
+		case p.Name == probeFaults:
+			p.Hits += h.Faults
+		case p.Name == probeClock:
+			p.Hits += h.Samples
+		}
+	}
+	if len(t.marks.probes) > 0 {
+		t.marks.probes[0].Hits += h.Marks
+	}
+}
+
+// What makes a thread known (the announcement, fork, exec, exit) is
+// indispensable; the rest is not.
+var indispensable = []string{"sys_enter", "sched_process_fork", "sched_process_exec", "sched_process_exit"}
+
+// attach attaches all that does not depend on the subject.
+func (t *Tracer) attach() error {
+	if err := t.attachTracing(indispensable...); err != nil {
+		return err
+	}
+	if !t.opts.NoSyscalls {
+		t.family(probeSyscalls, t.attachTracing("sys_exit"))
+	}
+	if !t.opts.NoSched {
+		t.family(probeSched, t.attachTracing("sched_switch", "sched_waking"))
+		t.family("wake contexts", t.attachTracing("softirq_entry", "softirq_exit", "hrtimer_expire_entry",
+			"hrtimer_expire_exit", "irq_handler_entry", "irq_handler_exit"))
+	}
+	if !t.opts.NoFaults {
+		t.family(probeFaults, t.attachFaults())
+	}
+	if !t.opts.NoSamples {
+		t.family(probeClock, t.attachClocks())
+	}
+	t.family(probeMmap, t.openMmaps())
+	return nil
+}
+
+// program returns a loaded program, or why the kernel refused it.
+func (t *Tracer) program(name string) (*ebpf.Program, error) {
+	if p := t.collection.Programs[name]; p != nil {
+		return p, nil
+	}
+	return nil, t.refused[name]
+}
+
+// family notes what became of a family of probes.
+func (t *Tracer) family(name string, err error) {
+	p := Probe{Name: name}
+	if err != nil {
+		p.Reason = err.Error()
+	}
+	t.probes = append(t.probes, p)
+}
+
+func (t *Tracer) attachTracing(names ...string) error {
+	for _, name := range names {
+		p, err := t.program(name)
+		if err != nil {
+			return err
+		}
+		l, err := link.AttachTracing(link.TracingOptions{Program: p})
+		if err != nil {
+			return fmt.Errorf("attach %s: %w", name, err)
+		}
+		t.closers = append(t.closers, l.Close)
+		t.watchMisses(p)
+	}
+	return nil
+}
+
+// watchMisses remembers how often the kernel had skipped p up to now.
+func (t *Tracer) watchMisses(p *ebpf.Program) {
+	t.missed[p] = 0
+	if stats, err := p.Stats(); err == nil {
+		t.missed[p] = stats.RecursionMisses
+	}
+}
+
+func (t *Tracer) attachFaults() error {
+	for _, e := range []struct {
+		config  uint64
+		program string
+	}{
+		// The ends first: an end without a begin is counted, a begin without an end is noise.
+		{unix.PERF_COUNT_SW_PAGE_FAULTS_MIN, "fault_minor"},
+		{unix.PERF_COUNT_SW_PAGE_FAULTS_MAJ, "fault_major"},
+		{unix.PERF_COUNT_SW_PAGE_FAULTS, "fault_begin"},
+	} {
+		for _, cpu := range t.opts.CPUs {
+			fd, err := t.openSoftware(e.config, 1, cpu, e.program)
+			if err != nil {
+				return err
+			}
+			if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
+				return fmt.Errorf("enable page faults on CPU %d: %w", cpu, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Tracer) attachClocks() error {
+	period := uint64(1e9) / uint64(t.opts.SampleHz)
+	for _, cpu := range t.opts.CPUs {
+		fd, err := t.openSoftware(unix.PERF_COUNT_SW_CPU_CLOCK, period, cpu, "sample")
+		if err != nil {
+			return err
+		}
+		t.clocks = append(t.clocks, fd)
+	}
+	return nil
+}
+
+// openSoftware opens a disabled software event of one CPU that runs a program.
+func (t *Tracer) openSoftware(config, period uint64, cpu int, name string) (int, error) {
+	program, err := t.program(name)
+	if err != nil {
+		return 0, err
+	}
+	attr := unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_SOFTWARE, Config: config, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Sample: period, Bits: unix.PerfBitDisabled,
+	}
+	fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("open a software event on CPU %d: %w", cpu, err)
+	}
+	t.closers = append(t.closers, func() error { return os.NewSyscallError("close", unix.Close(fd)) })
+	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, program.FD()); err != nil {
+		return 0, fmt.Errorf("run %s on a software event: %w", name, err)
+	}
+	return fd, nil
+}
+
+func (t *Tracer) openMmaps() error {
+	for _, cpu := range t.opts.CPUs {
+		m, err := openMmapRing(cpu)
+		if err != nil {
+			return err
+		}
+		t.closers = append(t.closers, m.close)
+		t.mmaps = append(t.mmaps, m)
+	}
+	return nil
+}
+
+// marks is what sits on the subject's own instructions.
+type marks struct {
+	withoutMulti bool // the kernel has no uprobe-multi
+	points       []Point
+	probes       []Probe
+	closers      []func() error
+}
+
+// AttachMarks puts uprobes on the points of the subject's files. It replaces
+// those of the last call. A point that cannot be probed is listed in Probes.
+func (t *Tracer) AttachMarks(points []Point) {
+	for _, c := range t.marks.closers {
+		_ = c() // detaching cannot be helped
+	}
+	t.marks = marks{withoutMulti: t.marks.withoutMulti}
+	for _, p := range points {
+		family := "address"
+		if p.Kind == trace.MarkCheckpoint {
+			family = "checkpoint"
+		}
+		probe := Probe{Name: "uprobe " + p.Name}
+		if err := t.attachMark(p, family); err != nil {
+			probe.Reason = err.Error()
+		} else {
+			t.marks.points = append(t.marks.points, p)
+		}
+		t.marks.probes = append(t.marks.probes, probe)
+	}
+}
+
+func (t *Tracer) attachMark(p Point, family string) error {
+	executable, err := link.OpenExecutable(p.Path)
+	if err != nil {
+		return err
+	}
+	if multi := t.collection.Programs[family+"_multi"]; multi != nil && !t.marks.withoutMulti {
+		l, err := executable.UprobeMulti(nil, multi, &link.UprobeMultiOptions{Addresses: []uint64{p.Offset}})
+		if err == nil {
+			t.marks.closers = append(t.marks.closers, l.Close)
+			return nil
+		}
+		// Kernels before 6.6 load the program and refuse only here.
+		if !errors.Is(err, ebpf.ErrNotSupported) && !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		t.marks.withoutMulti = true
+	}
+	single, err := t.program(family + "_single")
+	if err != nil {
+		return err
+	}
+	l, err := executable.Uprobe("", single, &link.UprobeOptions{Address: p.Offset})
+	if err != nil {
+		return err
+	}
+	t.marks.closers = append(t.marks.closers, l.Close)
+	return nil
+}
