@@ -112,7 +112,7 @@ func (c *stampingConn) CloseWrite() error {
 func (c *stampingConn) Close() error {
 	if c.mu.TryLock() {
 		if c.holding {
-			_ = c.Conn.SetWriteDeadline(time.Now().Add(closeFlush))
+			_ = c.SetWriteDeadline(time.Now().Add(closeFlush))
 			_ = c.releaseLocked()
 		}
 		c.mu.Unlock()

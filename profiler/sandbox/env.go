@@ -54,6 +54,12 @@ func New(config Config) (*Env, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+	warmOnce.Do(warm)
+	return newEnv(config), nil
+}
+
+func newEnv(config Config) *Env {
+	config.setDefaults()
 	e := &Env{
 		config:     config,
 		closing:    make(chan struct{}),
@@ -72,7 +78,7 @@ func New(config Config) (*Env, error) {
 	if len(e.extensions) == 0 {
 		close(e.registered)
 	}
-	return e, nil
+	return e
 }
 
 // Serve answers on a listener until Close. It may be called for several
