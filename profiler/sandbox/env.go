@@ -85,6 +85,16 @@ func newEnv(config Config) *Env {
 // listeners, each in its own goroutine. It returns nil after Close, else why
 // the listener failed.
 func (e *Env) Serve(listener net.Listener) error {
+	// Close waits for Serve, and so for every connection that it accepts.
+	e.mu.Lock()
+	if e.phase.at == phaseClosed {
+		e.mu.Unlock()
+		_ = listener.Close()
+		return nil
+	}
+	e.work.Add(1)
+	e.mu.Unlock()
+	defer e.work.Done()
 	err := e.server.Serve(&stampingListener{listener})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
