@@ -176,8 +176,12 @@ type Mark struct {
 // user space. Addresses are as the CPU holds them: the first of each part is
 // an instruction pointer, the others are return addresses.
 type Stack struct {
-	Kernel    []uint64
-	User      []uint64
+	Kernel []uint64
+	User   []uint64
+	// Caller is the word at the top of the user stack (x86-64) or the link
+	// register (arm64): the return address of User[0] if that is a function
+	// without a frame, or one that has not built it yet; else of no meaning.
+	Caller    uint64
 	Truncated Truncation
 }
 
