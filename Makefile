@@ -1,0 +1,45 @@
+# initprof: see `make help`.
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/initprof/initprof/profiler/cli.Version=$(VERSION)
+LINT_VERSION := v2.12.0
+GOFUMPT_VERSION := v0.9.2
+TOOLS := $(CURDIR)/bin/tools
+# sudo only where it is needed, and said so.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help deps build run test lint generate bench fmt
+
+help: ## what can be made
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+deps: ## install what the other targets lack (apt or dnf), printing each command
+	@./.ci/deps
+
+build: ## bin/initprof and bin/initprof-extension; needs Go alone
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/initprof .
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/initprof-extension ./extension/cmd/initprof-extension
+
+run: build ## record cold starts of this repository's extension and print the report
+	$(SUDO) $(BIN)/initprof record -o initprof-extension.initprof -- $(BIN)/initprof-extension
+
+test: ## vet and test everything; what needs root is skipped without it, and named
+	$(GO) vet ./...
+	@if command -v gcc >/dev/null; then set -x; $(GO) test -race $(TESTFLAGS) ./...; \
+	else echo 'no C compiler: testing without the race detector (make deps installs one)'; set -x; CGO_ENABLED=0 $(GO) test $(TESTFLAGS) ./...; fi
+
+lint: ## gofumpt, golangci-lint with the import rule, clang-format
+	@./.ci/tools $(TOOLS) $(LINT_VERSION) $(GOFUMPT_VERSION)
+	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+	$(TOOLS)/golangci-lint run ./...
+	clang-format --dry-run -Werror bpf/src/*
+
+fmt: ## format Go and C
+	@./.ci/tools $(TOOLS) $(LINT_VERSION) $(GOFUMPT_VERSION)
+	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
+	clang-format -i bpf/src/*
+
+generate: ## rebuild the BPF objects and bindings (clang, llvm-strip, libbpf's headers)
+	$(GO) generate ./bpf
