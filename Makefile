@@ -4,8 +4,8 @@ GO ?= go
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/initprof/initprof/profiler/cli.Version=$(VERSION)
-LINT_VERSION := v2.12.0
-GOFUMPT_VERSION := v0.9.2
+LINT_VERSION := v2.15.0
+GOFUMPT_VERSION := v0.12.0
 TOOLS := $(CURDIR)/bin/tools
 # sudo only where it is needed, and said so.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)

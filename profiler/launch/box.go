@@ -4,325 +4,284 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
-	"path/filepath"
+	"os/exec"
+	"runtime"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrClosed is returned by the methods of a Box after Close.
-var ErrClosed = errors.New("the box is closed")
-
-// closeTimeout bounds how long Close waits for the kernel to end the processes.
-const closeTimeout = 5 * time.Second
-
-// defaultPeriod is the kernel's own default (kernel/sched/fair.c,
-// sched_cfs_bandwidth): Lambda does not publish its period.
-const defaultPeriod = 100 * time.Millisecond
-
-// defaultVisibleCPUs is what a Lambda environment shows below about 3 GB.
-const defaultVisibleCPUs = 2
-
-// Options say what a Box is like. The zero value has own PID and mount
-// namespaces, the host's network, two visible CPUs, and no quota.
+// Options describes a box. The zero value is one of the caller's user, in the
+// host's network, without limits.
 type Options struct {
-	Isolated    bool          // own network namespace, in which only lo exists
-	User        *User         // of the processes; nil: the user of initprof
-	VisibleCPUs int           // cpuset: the first so many CPUs; 0 means 2
-	CPUQuota    float64       // CPUs' worth of time per period; 0 means no quota
-	CPUPeriod   time.Duration // of the quota; 0 means 100 ms
-	MemoryMB    int           // limit of all processes together, no swap beside it; 0 means none
-	NoLimits    bool          // no cgroup at all: all CPUs, no quota, no limit
+	Isolated bool  // an own network namespace, with nothing but loopback
+	User     *User // who the processes run as; nil: the caller
 
-	// Hosts are added to /etc/hosts inside: name → address. The name
-	// sandbox.localdomain → 127.0.0.1 is always there.
+	CPUs     int     // how many CPUs are visible, 0: all
+	CPUQuota float64 // in CPUs, 0: none
+	MemoryMB int     // 0: no limit
+	NoLimits bool    // no cgroup at all
+
+	// Hosts are names that resolve inside, beside those of the host's own
+	// hosts file. They need root: else a warning stands in Settings.
 	Hosts map[string]string
-
-	// Copies are files that are bound over by private copies, whose pages
-	// nobody else keeps in memory; see ResidualPages. They need namespaces.
-	Copies []string
 }
 
-// Missing is a part of the environment that this host does not allow.
-type Missing struct {
-	What   string // "namespaces", "cgroup", "cpuset", "cpu quota", "memory limit", …
-	Reason string
-}
-
-// Settings are what a Box is, as opposed to what was asked for.
+// Settings tells what a box really is.
 type Settings struct {
-	Namespaces bool // own PID and mount namespaces, a watchdog in them
-	Isolated   bool // own network namespace
-	User       User
-
-	CgroupVersion int // 1, 2; 0: no cgroup
+	Namespaces    bool // own PID and mount namespaces
+	Isolated      bool
+	CgroupVersion int // 0: none
 	CPUs          []int
-	CPUQuota      float64       // 0: none
-	CPUPeriod     time.Duration // 0: none
-	MemoryBytes   int64         // 0: no limit
-
-	Periods          uint64 // of the quota, so far, in which something ran
-	ThrottledPeriods uint64
-	Throttled        time.Duration // time for which processes were kept from running, so far
-	OOMKills         uint64        // processes killed for the memory limit, so far
-
-	Missing []Missing // what was asked for and cannot be had here
+	CPUQuota      float64
+	CPUPeriod     time.Duration
+	MemoryMB      int
+	Throttled     time.Duration // so far
+	OOMKilled     bool
+	Missing       []string // what could not be had, with the reason
 }
 
-// Box is an execution environment: what Lambda calls a sandbox's inside. Its
-// methods may be called from several goroutines.
+// Box is one execution environment: everything in it ends with Close, or when
+// initprof ends.
 type Box struct {
-	name     string
-	options  Options
+	opts     Options
 	settings Settings
-	dog      *watchdog // nil: a plain box
-	group    *group    // nil: no cgroup
-	guard    *guard    // of a plain box
-	spawner  *spawner  // of a plain box
-	copies   *copies
-	null     *os.File
-	opened   time.Time
+	watchdog *exec.Cmd
+	lifeline *os.File // the watchdog's pipe: its end of file is the box's end
+	group    group
+	network  *os.File // namespaces of the watchdog; nil where not isolated
+	mounts   *os.File
+	pids     *os.File
 
-	mu        sync.Mutex
-	closed    bool
-	closeErr  error
-	processes []*Process
+	mu     sync.Mutex
+	held   []*Process
+	closed bool
 }
 
-var boxes atomic.Int64
-
-// New makes a box. What the host does not allow is no error, but stands in
-// Settings().Missing. The context bounds only the making.
+// New makes a box. As root it has namespaces of its own; what cannot be had is
+// listed in Settings and is no error.
 func New(ctx context.Context, opts Options) (*Box, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := opts.check(); err != nil {
-		return nil, err
-	}
-	started()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	b := &Box{
-		name: fmt.Sprintf("%s%d-%d", boxPrefix, os.Getpid(), boxes.Add(1)), options: opts, null: null, opened: time.Now(),
-	}
-	b.settings.User = *currentUser()
-	if opts.User != nil {
-		b.settings.User = *opts.User
-	}
-	b.limit()
-	if err := b.isolate(); err != nil {
-		return nil, errors.Join(err, b.Close())
-	}
-	return b, nil
-}
-
-func (o *Options) check() error {
-	switch {
-	case o.VisibleCPUs < 0:
-		return fmt.Errorf("visible CPUs: %d is negative", o.VisibleCPUs)
-	case o.CPUQuota < 0:
-		return fmt.Errorf("CPU quota: %v is negative", o.CPUQuota)
-	case o.CPUPeriod != 0 && (o.CPUPeriod < time.Millisecond || o.CPUPeriod > time.Second):
-		return fmt.Errorf("CPU period: %v is not within 1ms and 1s", o.CPUPeriod)
-	case o.MemoryMB < 0:
-		return fmt.Errorf("memory: %d MB is negative", o.MemoryMB)
-	case o.User != nil && os.Geteuid() != 0 && int(o.User.UID) != os.Geteuid():
-		return fmt.Errorf("running the subject as %s needs root", o.User)
-	}
-	for name, address := range o.Hosts {
-		if strings.ContainsAny(name+address, " \t\r\n#") || name == "" || address == "" {
-			return fmt.Errorf("hosts entry %q → %q: neither may be empty or hold spaces", name, address)
-		}
-	}
-	for _, path := range o.Copies {
-		if !filepath.IsAbs(path) {
-			return fmt.Errorf("private copy of %q: the path must be absolute", path)
-		}
-	}
-	return nil
-}
-
-func (b *Box) lacks(what string, reason error) {
-	b.settings.Missing = append(b.settings.Missing, Missing{what, reason.Error()})
-}
-
-// limit makes the cgroup.
-func (b *Box) limit() {
-	b.settings.CPUs = started().cpus
-	if b.options.NoLimits {
-		return
-	}
-	want := limits{period: b.options.CPUPeriod, quota: b.options.CPUQuota, memory: int64(b.options.MemoryMB) << 20}
-	if want.period == 0 {
-		want.period = defaultPeriod
-	}
-	visible := b.options.VisibleCPUs
-	if visible == 0 {
-		visible = defaultVisibleCPUs
-	}
-	if len(b.settings.CPUs) < visible {
-		b.lacks("cpuset", fmt.Errorf("%d CPUs asked for, the host lets initprof use %d", visible, len(b.settings.CPUs)))
-	}
-	want.cpus = b.settings.CPUs[:min(visible, len(b.settings.CPUs))]
-	b.settings.CPUs = slices.Clone(want.cpus) // at least by affinity
-
-	var missing []Missing
-	b.group, missing = newGroup(b.name, want)
-	b.settings.Missing = append(b.settings.Missing, missing...)
-	if b.group == nil {
-		return
-	}
-	b.settings.CgroupVersion = b.group.version
-	if b.group.quota {
-		b.settings.CPUQuota, b.settings.CPUPeriod = want.quota, want.period
-	}
-	if b.group.memory {
-		b.settings.MemoryBytes = want.memory
-	}
-}
-
-// isolate makes the namespaces, or what is left to do without them.
-func (b *Box) isolate() error {
-	err := b.startWatchdog()
-	if err == nil {
-		b.settings.Namespaces, b.settings.Isolated = true, b.options.Isolated
-		return nil
-	}
+	b := &Box{opts: opts}
 	if os.Geteuid() != 0 {
-		err = fmt.Errorf("they need root (%w)", err)
+		b.missing("namespaces and limits", errors.New("they need root"))
+		return b, nil
 	}
-	b.lacks("namespaces", err)
-	if b.options.Isolated {
-		b.lacks("isolated network", errors.New("it needs namespaces; the subject's ports are the host's"))
+	if err := b.startWatchdog(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the box: %w", err), b.Close())
 	}
-	if len(b.options.Copies) > 0 {
-		b.lacks("private copies", errors.New("they need namespaces"))
+	if opts.Isolated {
+		if err := b.inside(loopbackUp); err != nil {
+			return nil, errors.Join(fmt.Errorf("bring up loopback in the box: %w", err), b.Close())
+		}
 	}
-	if err := b.copies.remove(); err != nil {
-		return err
+	if !opts.NoLimits {
+		b.group, b.settings = newGroup(opts, b.settings)
 	}
-	b.copies = nil
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		b.lacks("subreaper", err)
-	}
-	b.spawner = newSpawner()
-	b.guard, err = startGuard()
-	if err != nil {
-		b.lacks("guard", err)
-	}
-	return nil
+	return b, ctx.Err()
+}
+
+func (b *Box) missing(what string, err error) {
+	b.settings.Missing = append(b.settings.Missing, fmt.Sprintf("%s: %v", what, err))
 }
 
 func (b *Box) startWatchdog() error {
-	if os.Geteuid() != 0 {
-		return unix.EPERM
+	theirLifeline, lifeline, err := pipe()
+	if err != nil {
+		return err
 	}
-	w := &watching{network: b.options.Isolated, hosts: hostsFile(b.options.Hosts)}
-	if len(b.options.Copies) > 0 {
-		var err error
-		if b.copies, err = newCopies(b.name, b.options.Copies); err != nil {
-			return err
+	b.lifeline = lifeline
+	status, theirStatus, err := pipe()
+	if err != nil {
+		return errors.Join(err, theirLifeline.Close())
+	}
+	defer func() { _ = status.Close() }()
+	image, err := watchdogProgram(b.opts.Hosts).file("initprof-watchdog")
+	if err != nil {
+		return err
+	}
+	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS)
+	if b.opts.Isolated {
+		flags |= unix.CLONE_NEWNET
+	}
+	b.watchdog = &exec.Cmd{
+		Path: fdPath(image), Args: []string{"initprof-watchdog"}, Env: []string{}, Dir: "/",
+		ExtraFiles:  []*os.File{theirLifeline, theirStatus},
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: flags, Setsid: true},
+	}
+	err = b.watchdog.Start()
+	for _, f := range []*os.File{theirLifeline, theirStatus, image} {
+		_ = f.Close()
+	}
+	if err != nil {
+		b.watchdog = nil
+		return err
+	}
+	b.settings.Namespaces = true
+	b.settings.Isolated = b.opts.Isolated
+	for {
+		tag, result, err := readMessage(status)
+		if err != nil {
+			return fmt.Errorf("the box's first process ended: %w", err)
 		}
-		w.covers, w.files, w.dirs = b.copies.covers, b.copies.files(), []string{b.copies.dir}
+		switch tag {
+		case tagReady:
+			return b.openNamespaces()
+		case tagPrivate:
+			return fmt.Errorf("make the mounts private: %w", syscall.Errno(-result))
+		case tagHosts:
+			b.missing("names in /etc/hosts", syscall.Errno(-result))
+		case tagProc:
+			b.missing("an own /proc", syscall.Errno(-result))
+		}
 	}
-	if b.group != nil {
-		w.cgroups = b.group.dirs
+}
+
+func (b *Box) openNamespaces() error {
+	open := func(name string) (*os.File, error) {
+		return os.Open(fmt.Sprintf("/proc/%d/ns/%s", b.watchdog.Process.Pid, name))
 	}
 	var err error
-	b.dog, err = startWatchdog(w, b.null)
+	if b.pids, err = open("pid"); err != nil {
+		return err
+	}
+	if b.mounts, err = open("mnt"); err != nil {
+		return err
+	}
+	if b.opts.Isolated {
+		b.network, err = open("net")
+	}
 	return err
 }
 
-// hostsFile is /etc/hosts inside: ours first, then the host's.
-func hostsFile(more map[string]string) []byte {
-	var text strings.Builder
-	text.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\tsandbox.localdomain sandbox\n")
-	names := make([]string, 0, len(more))
-	for name := range more {
-		names = append(names, name)
+// inside runs f on a thread that is in the box's network namespace. The thread
+// goes back afterwards, or ends where that fails.
+func (b *Box) inside(f func() error) error {
+	if b.network == nil {
+		return f()
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Fprintf(&text, "%s\t%s\n", more[name], name)
-	}
-	host, err := os.ReadFile("/etc/hosts")
-	if err == nil && len(host) < 1<<20 {
-		text.Write(host)
-	}
-	return []byte(text.String())
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		own, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- err
+			return
+		}
+		defer func() { _ = own.Close() }()
+		if err := unix.Setns(int(b.network.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter the box's network: %w", err)
+			return
+		}
+		err = f()
+		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
-// Settings tells what the box is, with the throttling so far.
+func loopbackUp() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(s) }()
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, request)
+}
+
+// Listen announces on an address of the box's network.
+func (b *Box) Listen(network, address string) (l net.Listener, err error) {
+	err = b.inside(func() (err error) {
+		l, err = net.Listen(network, address)
+		return err
+	})
+	return l, err
+}
+
+// DialContext connects to an address of the box's network. The address must be
+// an IP address: names are not looked up.
+func (b *Box) DialContext(ctx context.Context, network, address string) (c net.Conn, err error) {
+	err = b.inside(func() (err error) {
+		c, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		return err
+	})
+	return c, err
+}
+
+// Settings tells what the box is, throttled time and OOM kills up to now.
 func (b *Box) Settings() Settings {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.readGroup()
 	s := b.settings
-	s.CPUs, s.Missing = slices.Clone(s.CPUs), slices.Clone(s.Missing)
+	if b.group != nil {
+		s.Throttled, s.OOMKilled = b.group.counts()
+	}
+	s.Missing = slices.Clone(s.Missing)
 	return s
 }
 
-// readGroup brings the counters up to date; after Close they are final.
-func (b *Box) readGroup() {
-	if b.group == nil || b.closed {
-		return
-	}
-	counts := b.group.counts()
-	b.settings.Periods, b.settings.ThrottledPeriods = counts.periods, counts.throttledPeriods
-	b.settings.Throttled, b.settings.OOMKills = counts.throttled, counts.oomKills
-}
-
-// Close ends everything inside and takes the box away. It returns an error when
-// something could not be removed. Later calls return what the first returned.
+// Close ends everything inside and leaves nothing behind. It may be called again.
 func (b *Box) Close() error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.closed {
-		return b.closeErr
+		b.mu.Unlock()
+		return nil
 	}
-	b.readGroup()
 	b.closed = true
+	held := b.held
+	b.mu.Unlock()
+
 	var errs []error
-	timeout := time.NewTimer(closeTimeout)
-	defer timeout.Stop()
-	await := func(done <-chan struct{}, what string) {
-		select {
-		case <-done:
-		case <-timeout.C:
-			timeout.Reset(0)
-			errs = append(errs, fmt.Errorf("%s is still there %v after SIGKILL", what, closeTimeout))
+	if b.lifeline != nil {
+		errs = append(errs, b.lifeline.Close())
+	}
+	if b.watchdog != nil {
+		// Its end is the end of all others: the kernel lets PID 1 go last.
+		var ended *exec.ExitError
+		if err := b.watchdog.Wait(); err != nil && !errors.As(err, &ended) {
+			errs = append(errs, err)
 		}
 	}
-	if b.dog != nil {
-		b.dog.kill()
-	} else {
-		b.killSessions()
+	for _, p := range held {
+		p.end()
 	}
-	for _, p := range b.processes {
-		await(p.reaped, fmt.Sprintf("process %d", p.pid))
+	if b.group != nil {
+		errs = append(errs, b.group.remove())
 	}
-	if b.dog != nil {
-		await(b.dog.gone, "the watchdog")
-		b.dog.close()
+	for _, f := range []*os.File{b.network, b.mounts, b.pids} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
 	}
-	for _, p := range b.processes {
-		p.closeOutput()
-		await(p.done, fmt.Sprintf("the output of process %d", p.pid))
-		p.closePidfd()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("end the box: %w", err)
 	}
-	if b.spawner != nil {
-		b.spawner.stop()
+	return nil
+}
+
+func pipe() (r, w *os.File, err error) {
+	r, w, err = os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a pipe: %w", err)
 	}
-	b.guard.dismiss()
-	errs = append(errs, b.group.remove(), b.copies.remove(), b.null.Close())
-	b.closeErr = errors.Join(errs...)
-	return b.closeErr
+	return r, w, nil
+}
+
+// readMessage reads what program.send sent.
+func readMessage(from io.Reader) (tag uint64, result int64, err error) {
+	var m [16]byte
+	if _, err := io.ReadFull(from, m[:]); err != nil {
+		return 0, 0, err
+	}
+	return word(m[:8]), int64(word(m[8:])), nil
 }

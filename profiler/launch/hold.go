@@ -194,11 +194,7 @@ func holderProgram(c Command) *program {
 	p.onNegative(wait, wait) // EINTR
 	run := p.call(unix.SYS_EXECVE, path, argv, envp)
 	p.send(report, run, tagExec)
-	end := p.call(unix.SYS_EXIT_GROUP, 127)
-	for _, on := range []func(label, label){p.onNegative, p.onZero, p.onPositive} {
-		on(end, end)
-	}
-	p.onZero(wait, end) // end of file: initprof is gone
+	p.onZero(wait, end(p, 127)) // end of file: initprof is gone
 	return p
 }
 
@@ -308,10 +304,7 @@ func startGuard(pid int) (*guard, error) {
 	p.onNegative(wait, wait)
 	p.onPositive(wait, wait)
 	p.call(unix.SYS_KILL, -uint64(pid), uint64(unix.SIGKILL))
-	end := p.call(unix.SYS_EXIT_GROUP, 0)
-	for _, on := range []func(label, label){p.onNegative, p.onZero, p.onPositive} {
-		on(end, end)
-	}
+	end(p, 0)
 	image, err := p.file("initprof-guard")
 	if err != nil {
 		return nil, errors.Join(err, ours.Close())
