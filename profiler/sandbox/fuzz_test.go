@@ -34,7 +34,7 @@ func ask(t testing.TB, e *Env, method, path string, body []byte, header http.Hea
 			}
 		}
 	}()
-	e.ServeHTTP(response, request)
+	e.serveHTTP(response, request)
 	return response, true
 }
 

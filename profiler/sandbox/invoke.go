@@ -166,7 +166,7 @@ func (e *Env) asksNextLocked(p *process, at int64) {
 	if len(inv.waiting) == 0 {
 		inv.finish(nil)
 		e.invokes = append(e.invokes, inv.times)
-		e.reportInvokeLocked(inv)
+		e.reportInvokeLocked(inv, inv.status(), inv.errorType)
 		e.invoke = nil
 		_ = e.phase.to(phaseIdle)
 	}
@@ -194,6 +194,7 @@ func (e *Env) result(inv *invocation) InvokeResult {
 			e.reportRuntimeDoneLocked(inv, r.Status, r.ErrorType)
 		}
 		e.invokes = append(e.invokes, inv.times)
+		e.reportInvokeLocked(inv, r.Status, r.ErrorType)
 		if e.invoke == inv {
 			e.invoke = nil
 		}
@@ -234,9 +235,14 @@ func (e *Env) reportRuntimeDoneLocked(inv *invocation, status, errorType string)
 	e.relay.emit(categoryPlatform, "platform.runtimeDone", record)
 }
 
-// reportInvokeLocked emits platform.report of a complete invoke.
-func (e *Env) reportInvokeLocked(inv *invocation) {
-	duration := millisecondsBetween(inv.times.Sent, inv.times.RuntimeDone)
+// reportInvokeLocked emits platform.report of an invoke that is over, as the
+// last of e.invokes.
+func (e *Env) reportInvokeLocked(inv *invocation, status, errorType string) {
+	end := inv.times.RuntimeDone
+	if end == 0 {
+		end = monotonic()
+	}
+	duration := millisecondsBetween(inv.times.Sent, end)
 	metrics := reportMetrics{
 		DurationMs: duration, BilledDurationMs: int64(math.Ceil(duration)), MemorySizeMB: e.config.MemoryMB,
 	}
@@ -247,10 +253,10 @@ func (e *Env) reportInvokeLocked(inv *invocation) {
 		metrics.MaxMemoryUsedMB = e.config.MemoryUsed() >> 20
 	}
 	record := reportRecord{
-		RequestID: inv.times.RequestID, Status: inv.status(), ErrorType: inv.errorType,
+		RequestID: inv.times.RequestID, Status: status, ErrorType: errorType,
 		Metrics: metrics, Tracing: inv.tracing(),
 	}
-	if inv.times.Complete > inv.times.RuntimeDone {
+	if inv.times.RuntimeDone != 0 && inv.times.Complete > inv.times.RuntimeDone {
 		record.Spans = []span{newSpan("extensionOverhead", inv.times.RuntimeDone, inv.times.Complete)}
 	}
 	e.relay.emit(categoryPlatform, "platform.report", record)

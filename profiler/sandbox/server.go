@@ -32,7 +32,7 @@ type connKey struct{}
 
 func newServer(e *Env) *http.Server {
 	return &http.Server{
-		Handler:                      e,
+		Handler:                      http.HandlerFunc(e.serveHTTP),
 		ErrorLog:                     log.New(io.Discard, "", 0), // the subject's mistakes are not initprof's
 		DisableGeneralOptionsHandler: true,
 		BaseContext:                  func(net.Listener) context.Context { return e.ctx },
@@ -140,9 +140,8 @@ func find(path string) (r route, id string, ok bool) {
 	return r, id, ok
 }
 
-// ServeHTTP answers one request of an extension or a runtime. It is what Serve
-// serves; call it directly only in tests.
-func (e *Env) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// serveHTTP answers one request of an extension or a runtime.
+func (e *Env) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	conn, _ := r.Context().Value(connKey{}).(*stampingConn)
 	c := &call{Request: r, received: monotonic()}
 	if conn != nil {

@@ -307,3 +307,34 @@ func TestSubscriptionDefaults(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// TestFailureReported: subscribers hear of an INIT and of invokes that fail.
+func TestFailureReported(t *testing.T) {
+	t.Run("INIT", func(t *testing.T) {
+		c := collect(t)
+		s := serve(t, Config{Extensions: []string{"ext", "other"}, ExternalRuntime: true})
+		id, other := s.register("ext", bothEvents), s.register("other", bothEvents)
+		s.do("PUT", pathTelem, subscribeBody(c.port), headerIdentifier, id)
+		s.do("POST", pathInitErr, "{}", headerIdentifier, other, headerErrorType, "Fatal.X")
+		for _, kind := range []string{"platform.initRuntimeDone", "platform.initReport"} {
+			if r := c.record(t, kind); r["status"] != "error" || r["errorType"] != "Extension.InitError" {
+				t.Errorf("%s: %v", kind, r)
+			}
+		}
+	})
+	t.Run("invoke", func(t *testing.T) {
+		c := collect(t)
+		s := serve(t, Config{Extensions: []string{"ext"}, Timeout: 20 * time.Millisecond})
+		id := s.register("ext", bothEvents)
+		s.do("PUT", pathTelem, subscribeBody(c.port), headerIdentifier, id)
+		s.next(id)
+		within(t, "InitDone", s.InitDone())
+		within(t, "Invoke", s.invokeLater("{}")) // ext never asks for next again
+		if r := c.record(t, "platform.runtimeDone"); r["status"] != "success" {
+			t.Errorf("runtimeDone: %v", r)
+		}
+		if r := c.record(t, "platform.report"); r["status"] != "timeout" || r["errorType"] != "Sandbox.Timeout" {
+			t.Errorf("report: %v", r)
+		}
+	})
+}
