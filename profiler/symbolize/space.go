@@ -1,0 +1,213 @@
+package symbolize
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/initprof/initprof/profiler/trace"
+)
+
+// spaces are the address spaces of a cold start's processes over time.
+type spaces struct {
+	epochs map[int][]*space // by PID, in order of their start
+}
+
+// space is the address space of a process from its fork or exec on.
+type space struct {
+	from     int64  // it holds from behind this instant on
+	parent   *space // of a fork: what it inherited
+	forked   int64  // when it did
+	segments []spaceSegment
+	layers   int
+}
+
+// spaceSegment is an address range and what was mapped there, the latest first.
+type spaceSegment struct {
+	start, limit uint64
+	top          *layer
+}
+
+type layer struct {
+	mapping *trace.Mapping
+	below   *layer
+}
+
+// maxLayers bounds the memory of mappings that lie over one another.
+const maxLayers = 1 << 20
+
+// vdsoSize is the room that a vDSO is given when only its start is known: two
+// pages hold that of x86-64 and of arm64.
+const vdsoSize = 2 * 4096
+
+// newSpaces follows mappings, forks and execs. A new program's own mappings
+// come before its Exec event, which the kernel raises when it has been loaded;
+// the address space changes at the entry of the execve that did it.
+func newSpaces(events []trace.Event) *spaces {
+	s := &spaces{epochs: map[int][]*space{}}
+	type step struct {
+		at    int64
+		event trace.Event
+	}
+	var steps []step
+	execves := map[int][]int64{} // entries of successful execve calls, by PID
+	for _, e := range events {
+		if c, ok := e.(*trace.Syscall); ok && c.Path != "" && c.Time != 0 && c.End != 0 && c.Return == 0 {
+			execves[c.PID] = append(execves[c.PID], c.Time)
+		}
+	}
+	for _, e := range events {
+		switch e := e.(type) {
+		case *trace.Mapping, *trace.Fork:
+			steps = append(steps, step{e.Head().Time, e})
+		case *trace.Exec:
+			steps = append(steps, step{execStart(execves[e.PID], events, e), e})
+		}
+	}
+	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+	for _, step := range steps {
+		switch e := step.event.(type) {
+		case *trace.Mapping:
+			s.latest(e.PID).add(e)
+		case *trace.Fork:
+			if e.ChildPID != e.PID {
+				child := &space{from: e.Time, parent: s.latest(e.PID), forked: e.Time}
+				s.epochs[e.ChildPID] = append(s.epochs[e.ChildPID], child)
+			}
+		case *trace.Exec:
+			fresh := &space{from: step.at}
+			s.epochs[e.PID] = append(s.epochs[e.PID], fresh)
+			if e.VDSO != 0 {
+				fresh.add(&trace.Mapping{
+					Header: trace.Header{Time: e.Time, PID: e.PID, TID: e.TID},
+					Start:  e.VDSO, Limit: e.VDSO + vdsoSize, Prot: trace.ProtRead | trace.ProtExec, Path: VDSOModule,
+				})
+			}
+		}
+	}
+	return s
+}
+
+// execStart returns the instant at which an exec gave up the old address space:
+// the latest entry of a call with a path before it that has the exec within;
+// without one, just before the first mapping that led up to the exec without
+// any other event of the process between.
+func execStart(calls []int64, events []trace.Event, exec *trace.Exec) int64 {
+	start := int64(0)
+	for _, c := range calls {
+		if c <= exec.Time && c > start {
+			start = c
+		}
+	}
+	quiet := int64(0) // the last event of the process, mappings aside, before the exec
+	for _, e := range events {
+		h := e.Head()
+		if h.PID != exec.PID || h.Time >= exec.Time {
+			continue
+		}
+		switch e := e.(type) {
+		case *trace.Mapping, *trace.Waking, *trace.Switch, *trace.Fault, *trace.Sample:
+		case *trace.Syscall:
+			if e.End != 0 && e.End < exec.Time {
+				quiet = max(quiet, e.End)
+			}
+		default:
+			quiet = max(quiet, h.Time)
+		}
+	}
+	return max(start, quiet)
+}
+
+// latest returns a process's newest address space and makes one if none is known.
+func (s *spaces) latest(pid int) *space {
+	if e := s.epochs[pid]; len(e) > 0 {
+		return e[len(e)-1]
+	}
+	first := &space{from: -1 << 63}
+	s.epochs[pid] = []*space{first}
+	return first
+}
+
+// mapping returns what was mapped at an address of a process at a time: the
+// latest mapping made by then. If there was none by then it is the first made
+// later, since a mapping's record can come after an event that needs it.
+func (s *spaces) mapping(pid int, at int64, address uint64) *trace.Mapping {
+	epochs := s.epochs[pid]
+	if len(epochs) == 0 {
+		return nil
+	}
+	i := len(epochs) - 1
+	for i > 0 && epochs[i].from >= at {
+		i--
+	}
+	sp := epochs[i]
+	for depth := 0; sp != nil && depth < 1000; depth++ {
+		if m := sp.find(at, address); m != nil {
+			return m
+		}
+		at, sp = sp.forked, sp.parent
+	}
+	return nil
+}
+
+func (s *space) find(at int64, address uint64) *trace.Mapping {
+	i := s.search(address)
+	if i == len(s.segments) || address < s.segments[i].start {
+		return nil
+	}
+	var first *trace.Mapping
+	for l := s.segments[i].top; l != nil; l = l.below {
+		first = l.mapping
+		if l.mapping.Time <= at {
+			break
+		}
+	}
+	return first
+}
+
+// search returns the first segment that ends behind an address.
+func (s *space) search(address uint64) int {
+	i, _ := slices.BinarySearchFunc(s.segments, address, func(g spaceSegment, a uint64) int {
+		if g.limit <= a {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
+
+// add lays a mapping over what is there.
+func (s *space) add(m *trace.Mapping) {
+	if m.Limit <= m.Start {
+		return
+	}
+	var fresh []spaceSegment
+	i := s.search(m.Start)
+	j := i
+	at := m.Start
+	for ; j < len(s.segments) && s.segments[j].start < m.Limit; j++ {
+		g := s.segments[j]
+		if g.start < m.Start {
+			fresh = append(fresh, spaceSegment{g.start, m.Start, g.top})
+		}
+		if at < g.start {
+			fresh = append(fresh, s.cover(at, g.start, m, nil))
+		}
+		from, to := max(g.start, m.Start), min(g.limit, m.Limit)
+		fresh = append(fresh, s.cover(from, to, m, g.top))
+		if g.limit > m.Limit {
+			fresh = append(fresh, spaceSegment{m.Limit, g.limit, g.top})
+		}
+		at = to
+	}
+	if at < m.Limit {
+		fresh = append(fresh, s.cover(at, m.Limit, m, nil))
+	}
+	s.segments = slices.Replace(s.segments, i, j, fresh...)
+}
+
+func (s *space) cover(start, limit uint64, m *trace.Mapping, below *layer) spaceSegment {
+	if s.layers++; s.layers > maxLayers {
+		below = nil
+	}
+	return spaceSegment{start, limit, &layer{m, below}}
+}
