@@ -1,0 +1,363 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/initprof/initprof/profiler/analysis"
+	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/launch"
+	"github.com/initprof/initprof/profiler/profile"
+	"github.com/initprof/initprof/profiler/record"
+	"github.com/initprof/initprof/reports/flame"
+	"github.com/initprof/initprof/reports/json"
+	"github.com/initprof/initprof/reports/text"
+)
+
+type recordFlags struct {
+	environment         environmentFlags
+	runs, untraced, hz  int
+	out, signals, cache string
+	symbols             string
+	quiet               bool
+}
+
+func recordCommand() *cobra.Command {
+	var f recordFlags
+	c := &cobra.Command{
+		Use:   "record [flags] [--] SUBJECT [ARG…]",
+		Short: "Trace cold starts of a program and write a run",
+		Example: `  sudo initprof record -n 10 -o ext.initprof -- ./my-extension --its-args
+  sudo initprof record --as runtime -- ./bootstrap
+  sudo initprof record --latency lambda --function ./bootstrap -- ./my-extension
+  initprof record --signals none --network host -- ./my-extension    # without root`,
+		RunE: func(cmd *cobra.Command, args []string) error { return runRecord(cmd, args, f) },
+	}
+	flags := c.Flags()
+	flags.SetInterspersed(false)
+	flags.IntVarP(&f.runs, "runs", "n", 25, "traced cold starts")
+	flags.IntVar(&f.untraced, "untraced", -1, "untraced cold starts between them (default: half as many, at least 5)")
+	flags.StringVarP(&f.out, "output", "o", "", "the run's `directory` (default: NAME.initprof)")
+	flags.StringVar(&f.signals, "signals", "all", "all, none, or of cpu,off_cpu,syscalls,faults")
+	flags.IntVar(&f.hz, "sample-rate", 999, "CPU samples a second, at most 20000")
+	flags.StringVar(&f.cache, "page-cache", "warm", "warm, or cold: the subject's file is dropped before each cold start")
+	flags.StringVar(&f.symbols, "symbols", "", "unstripped `file` of a stripped subject")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no report")
+	f.environment.add(flags)
+	return c
+}
+
+func runRecord(cmd *cobra.Command, args []string, f recordFlags) error {
+	command, err := subject(args)
+	if err != nil {
+		return err
+	}
+	o := record.Options{Runs: f.runs, Untraced: f.untraced, Out: f.out, Version: Version, Symbols: f.symbols, PageCold: f.cache == "cold"}
+	if f.runs < 1 {
+		return usage("-n is at least 1")
+	}
+	if f.cache != "warm" && f.cache != "cold" {
+		return usage("--page-cache is warm or cold, not %s", f.cache)
+	}
+	if f.hz < 1 || f.hz > capture.MaxSampleHz {
+		return usage("--sample-rate is 1 to %d", capture.MaxSampleHz)
+	}
+	if o.ColdStart, err = f.environment.options(command); err != nil {
+		return err
+	}
+	if o.Capture, o.NoTracing, err = signals(f.signals); err != nil {
+		return err
+	}
+	o.Capture.SampleHz = f.hz
+	if o.Untraced < 0 {
+		o.Untraced = max(5, f.runs/2)
+	}
+	if o.Out == "" {
+		o.Out = filepath.Base(command[0]) + ".initprof"
+	}
+	if o.Out, err = filepath.Abs(o.Out); err != nil {
+		return err
+	}
+	if o.Owner, err = launch.LookupUser(""); err != nil {
+		return err
+	}
+	o.Secrets = secrets(f.environment.env)
+	if !f.quiet {
+		o.Progress = progress(cmd.ErrOrStderr())
+	}
+	launch.CleanStale()
+	manifest, err := record.Record(cmd.Context(), o)
+	if o.Progress != nil {
+		o.Progress(-1, 0)
+	}
+	if err != nil {
+		return err
+	}
+	report, err := writeReports(o)
+	if err != nil {
+		return err
+	}
+	if !f.quiet {
+		if err := text.Report(cmd.OutOrStdout(), report); err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "\nwritten: %s (profiles/*.pb.gz, flamegraphs/*.svg, report.json)\n", relative(o.Out))
+	}
+	return verdict(cmd, manifest)
+}
+
+func relative(path string) string {
+	if wd, err := os.Getwd(); err == nil {
+		if r, err := filepath.Rel(wd, path); err == nil && len(r) < len(path) {
+			return r
+		}
+	}
+	return path
+}
+
+// signals reads --signals.
+func signals(list string) (o capture.Options, none bool, err error) {
+	switch list {
+	case "all":
+		return o, false, nil
+	case "none", "":
+		return o, true, nil
+	}
+	want := strings.Split(list, ",")
+	for _, s := range want {
+		if !slices.Contains(profile.All, s) {
+			return o, false, usage("--signals %s: want all, none, or of %s", s, strings.Join(profile.All, ","))
+		}
+	}
+	off := func(s string) bool { return !slices.Contains(want, s) }
+	o.NoSamples, o.NoSched, o.NoFaults = off(profile.CPU), off(profile.OffCPU), off(profile.Faults)
+	// Requests and files are seen in system calls: they are always recorded.
+	return o, false, nil
+}
+
+// progress tells on a terminal how far a session is.
+func progress(w io.Writer) func(done, all int) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func(int, int) {}
+	}
+	return func(done, all int) {
+		if done < 0 {
+			fmt.Fprint(w, "\r\x1b[K")
+			return
+		}
+		fmt.Fprintf(w, "\r\x1b[Kcold start %d of %d", done+1, all)
+	}
+}
+
+// verdict is the exit code of a session.
+func verdict(cmd *cobra.Command, m *record.Manifest) error {
+	var timeout, failed *analysis.Run
+	for i := range m.ColdStarts {
+		r := &m.ColdStarts[i].Run
+		switch {
+		case r.Outcome == analysis.OutcomeOK:
+		case r.Outcome == analysis.OutcomeTimeout && timeout == nil:
+			timeout = r
+		case r.Outcome != analysis.OutcomeTimeout && failed == nil:
+			failed = r
+		}
+	}
+	switch {
+	case cmd.Context().Err() != nil:
+		return &exitError{exitInterrupted, errors.New("interrupted: the cold starts up to then are kept")}
+	case failed != nil:
+		return &exitError{exitSubject, fmt.Errorf("cold start %d: %s", failed.Index, failed.OutcomeDetail)}
+	case timeout != nil:
+		return &exitError{exitTimeout, fmt.Errorf("cold start %d: %s", timeout.Index, timeout.OutcomeDetail)}
+	}
+	return nil
+}
+
+// writeReports adds to a run what is read by people and other tools.
+func writeReports(o record.Options) (*analysis.Report, error) {
+	run, err := record.Open(o.Out)
+	if err != nil {
+		return nil, err
+	}
+	report, err := run.Report(0)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeFile(filepath.Join(o.Out, "report.json"), func(w io.Writer) error { return json.Write(w, report) }); err != nil {
+		return nil, err
+	}
+	if !o.NoTracing {
+		signal := profile.CPU
+		if o.Capture.NoSamples {
+			signal = profile.Syscalls
+		}
+		if err := drawAll(run, signal, filepath.Join(o.Out, "flamegraphs")); err != nil {
+			return nil, err
+		}
+	}
+	return report, record.Own(o.Out, o.Owner)
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+func reportCommand() *cobra.Command {
+	var format, out string
+	var only int
+	c := &cobra.Command{
+		Use:   "report RUN",
+		Short: "Tell what a run says",
+		Example: `  initprof report my-extension.initprof
+  initprof report my-extension.initprof --run 3
+  initprof report my-extension.initprof --format json | jq .phases`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			run, err := record.Open(args[0])
+			if err != nil {
+				return err
+			}
+			report, err := run.Report(only)
+			if err != nil {
+				return err
+			}
+			write := func(w io.Writer) error {
+				if format == "json" {
+					return json.Write(w, report)
+				}
+				return text.Report(w, report)
+			}
+			if format != "json" && format != "text" {
+				return usage("--format is text or json, not %s", format)
+			}
+			if out == "" {
+				return write(cmd.OutOrStdout())
+			}
+			return writeFile(out, write)
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "text or json")
+	c.Flags().IntVar(&only, "run", 0, "only this cold start, counted from 1")
+	c.Flags().StringVarP(&out, "output", "o", "", "a `file` instead of standard output")
+	return c
+}
+
+func flamegraphCommand() *cobra.Command {
+	var phase, signal, out string
+	c := &cobra.Command{
+		Use:   "flamegraph RUN",
+		Short: "Draw a run's flame graph as one self-contained SVG",
+		Example: `  initprof flamegraph my-extension.initprof -o all.svg
+  initprof flamegraph my-extension.initprof --phase register --signal off_cpu -o register.svg
+  initprof flamegraph my-extension.initprof --phase all -o flamegraphs/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(profile.All, signal) {
+				return usage("--signal is one of %s, not %s", strings.Join(profile.All, ", "), signal)
+			}
+			run, err := record.Open(args[0])
+			if err != nil {
+				return err
+			}
+			if info, err := os.Stat(out); phase == "all" && out != "" && (err == nil && info.IsDir() || strings.HasSuffix(out, "/")) {
+				return drawAll(run, signal, out)
+			}
+			write := func(w io.Writer) error { return draw(run, signal, phase, w) }
+			if out == "" {
+				return write(cmd.OutOrStdout())
+			}
+			return writeFile(out, write)
+		},
+	}
+	c.Flags().StringVar(&phase, "phase", "all", "a phase's name, or all")
+	c.Flags().StringVar(&signal, "signal", profile.CPU, strings.Join(profile.All, ", "))
+	c.Flags().StringVarP(&out, "output", "o", "", "a `file`, or a directory for one graph a phase (default: standard output)")
+	return c
+}
+
+// drawAll draws one graph a phase and one for all.
+func drawAll(run *record.Run, signal, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	phases, err := run.Phases()
+	if err != nil {
+		return err
+	}
+	for _, p := range append(phases, "all") {
+		name := strings.Map(func(c rune) rune {
+			if c == '/' || c < ' ' {
+				return '_'
+			}
+			return c
+		}, p)
+		if err := writeFile(filepath.Join(dir, name+".svg"), func(w io.Writer) error { return draw(run, signal, p, w) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nouns say what each signal's value is a sum of.
+var nouns = map[string]string{
+	profile.CPU: "on-CPU time", profile.OffCPU: "time off the CPU", profile.Syscalls: "time in system calls", profile.Faults: "time in page faults",
+}
+
+func draw(run *record.Run, signal, phase string, w io.Writer) error {
+	if phase != "all" {
+		known, err := run.Phases()
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(known, phase) {
+			return usage("no phase %s in this run; it has %s", phase, strings.Join(known, ", "))
+		}
+	}
+	goModules := run.Manifest.Head.Subject.Language == "go"
+	var samples []flame.Sample
+	n, err := run.Samples(signal, func(list []profile.Sample) {
+		for _, s := range list {
+			if phase != "all" && s.Labels["phase"] != phase {
+				continue
+			}
+			out := flame.Sample{Value: s.Values[len(s.Values)-1], Count: s.Values[0]}
+			for _, l := range s.Stack {
+				isGo := goModules && l.Module == run.Manifest.Head.Subject.Command[0]
+				if len(l.Frames) == 0 {
+					out.Stack = append(out.Stack, flame.Frame{Name: profile.Unnamed(l), Module: l.Module, Kind: flame.Classify(l.Module, "", isGo)})
+				}
+				for _, f := range l.Frames {
+					out.Stack = append(out.Stack, flame.Frame{Name: f.Function, Module: l.Module, Kind: flame.Classify(l.Module, f.Function, isGo)})
+				}
+			}
+			if name := s.Labels["syscall"]; name != "" {
+				out.Stack = append([]flame.Frame{{Name: name, Module: "[kernel]", Kind: flame.KindKernel}}, out.Stack...)
+			}
+			samples = append(samples, out)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	title := filepath.Base(run.Manifest.Head.Subject.Command[0]) + ": " + signal
+	if phase != "all" {
+		title += ", phase " + phase
+	}
+	return flame.Render(w, samples, flame.Options{
+		Title: title, Subtitle: fmt.Sprintf("%d cold starts, exec → /next", n), Noun: nouns[signal], ColdStarts: n,
+		Empty: "no " + signal + " event fell into this phase",
+	})
+}
