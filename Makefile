@@ -7,10 +7,10 @@ LDFLAGS := -s -w -X github.com/initprof/initprof/profiler/cli.Version=$(VERSION)
 LINT_VERSION := v2.15.0
 GOFUMPT_VERSION := v0.12.0
 TOOLS := $(CURDIR)/bin/tools
-# sudo only where it is needed, and said so.
+# sudo only where it is needed, and said so: make prints the command.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build run test lint generate bench fmt
+.PHONY: help deps build run test test-arm64 subjects lint generate bench fmt
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,9 +26,13 @@ run: build ## record cold starts of this repository's extension and print the re
 	$(SUDO) $(BIN)/initprof record -o initprof-extension.initprof -- $(BIN)/initprof-extension
 
 test: ## vet and test everything; what needs root is skipped without it, and named
-	$(GO) vet ./...
-	@if command -v gcc >/dev/null; then set -x; $(GO) test -race $(TESTFLAGS) ./...; \
-	else echo 'no C compiler: testing without the race detector (make deps installs one)'; set -x; CGO_ENABLED=0 $(GO) test $(TESTFLAGS) ./...; fi
+	@GO='$(GO)' ./.ci/test $(TESTFLAGS)
+
+test-arm64: ## record on an emulated Neoverse-N1 with a stock arm64 kernel (Debian; no root)
+	@GO='$(GO)' ./testdata/arm64/run
+
+subjects: ## compile the programs whose truth is known into build/subjects
+	$(GO) run ./testdata/subjects/cmd/subjects build/subjects
 
 lint: ## gofumpt, golangci-lint with the import rule, clang-format
 	@./.ci/tools $(TOOLS) $(LINT_VERSION) $(GOFUMPT_VERSION)
@@ -43,3 +47,8 @@ fmt: ## format Go and C
 
 generate: ## rebuild the BPF objects and bindings (clang, llvm-strip, libbpf's headers)
 	$(GO) generate ./bpf
+
+bench: build ## the extension's start untraced, under initprof, strace and perf, interleaved
+	$(SUDO) $(BIN)/initprof bench -n 30 'a=$(BIN)/initprof-extension' 'aa=$(BIN)/initprof-extension'
+
+-include extension/variants.mk

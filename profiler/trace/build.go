@@ -55,7 +55,7 @@ type builder struct {
 	processes map[int]*Process       // the latest of that PID
 	threads   []*threadBuilder
 	owners    map[Event]*threadBuilder // of calls and faults that began
-	cpus      map[int][]*Switch // by time
+	cpus      map[int][]*Switch        // by time
 
 	steps []step // of the tables of files and mappings, by time
 }

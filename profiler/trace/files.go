@@ -110,6 +110,8 @@ type tables struct {
 	fds map[int]*slot
 	dir string // working directory, empty: unknown
 	brk uint64 // start of the heap
+
+	execs bool // an execve that succeeds is under way
 }
 
 // slot is one file descriptor.
@@ -146,8 +148,10 @@ func (b *builder) walkTables() {
 					t.close(fd, s.at)
 				}
 			}
-			t.brk = 0
-			s.process.regions = append(s.process.regions, regionChange{at: s.at, reset: true})
+			if !t.execs {
+				s.process.regions = append(s.process.regions, regionChange{at: s.at, reset: true})
+			}
+			t.brk, t.execs = 0, false
 		case s.mapping != nil:
 			s.process.mapped(s.mapping)
 		case s.exit:
@@ -215,6 +219,12 @@ func (t *tables) describe(pid, fd int) *Descriptor {
 // and close, whose descriptor another thread can get before it returns.
 func (w *walker) enter(t *tables, s step) {
 	c := s.call
+	if (w.b.calls.is(c.Number, "execve") || w.b.calls.is(c.Number, "execveat")) && c.Returned() && !c.Failed() {
+		// The new program is mapped before the exec event, the old one is of
+		// no interest any more.
+		s.process.regions = append(s.process.regions, regionChange{at: s.at, reset: true})
+		t.execs = true
+	}
 	does := w.b.calls.of(c.Number)
 	if does.fd >= 0 && !(w.b.calls.is(c.Number, "mmap") && c.Args[3]&mapAnonymous != 0) {
 		if fd := int(int32(c.Args[does.fd])); fd >= 0 && (t.fds[fd] != nil || !c.Failed()) {

@@ -1,0 +1,127 @@
+// Package traceagent is the trace agent that tracers in the function expect on
+// 127.0.0.1:8126. It takes traces in, says which end points it has, and holds
+// the payloads until flush asks for them.
+package traceagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/initprof/initprof/extension/logging"
+)
+
+// Limits of the buffer.
+const (
+	maxBody  = 50 << 20 // of one request, as the agent has it
+	maxBytes = 64 << 20 // of all payloads that wait for a flush
+)
+
+// Payload is what a tracer sent, undecoded.
+type Payload struct {
+	Version     string // "v0.4" or "v0.5"
+	Language    string // Datadog-Meta-Lang
+	Tracer      string // Datadog-Meta-Tracer-Version
+	ContentType string
+	Body        []byte
+}
+
+// Server listens until it is closed.
+type Server struct {
+	listener net.Listener
+	http     http.Server
+	log      *logging.Logger
+
+	mu      sync.Mutex
+	waiting []Payload
+	bytes   int
+	dropped uint64
+}
+
+// Listen binds the address and serves it.
+func Listen(address string, log *logging.Logger) (*Server, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("trace agent: %w", err)
+	}
+	s := &Server{listener: listener, log: log}
+	s.http.Handler = s
+	s.http.ReadHeaderTimeout = 5 * time.Second
+	go func() { _ = s.http.Serve(listener) }()
+	return s, nil
+}
+
+// Addr is the address that the server is bound to.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Close waits for requests under way until ctx ends, then closes.
+func (s *Server) Close(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(err, s.http.Close())
+	}
+	return nil
+}
+
+// ServeHTTP answers a tracer.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/info":
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"version":"initprof-extension","endpoints":["/v0.4/traces","/v0.5/traces","/info"],"client_drop_p0s":false}`)
+	case "/v0.4/traces", "/v0.5/traces":
+		s.traces(w, r)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (s *Server) traces(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost && r.Method != http.MethodPut {
+		http.Error(w, "POST or PUT", http.StatusMethodNotAllowed)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		s.log.WarnOnce("traces too large", "trace agent: a payload of more than %d bytes was refused", maxBody)
+		http.Error(w, "payload too large", http.StatusRequestEntityTooLarge)
+		return
+	} else if err != nil {
+		http.Error(w, "incomplete body", http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	full := s.bytes+len(body) > maxBytes
+	if full {
+		s.dropped++
+	} else {
+		s.bytes += len(body)
+		s.waiting = append(s.waiting, Payload{
+			r.URL.Path[1:5], r.Header.Get("Datadog-Meta-Lang"),
+			r.Header.Get("Datadog-Meta-Tracer-Version"), r.Header.Get("Content-Type"), body,
+		})
+	}
+	s.mu.Unlock()
+	if full {
+		s.log.WarnOnce("traces full", "trace agent: traces are dropped: the buffer is full until the next flush")
+		http.Error(w, "buffer full", http.StatusTooManyRequests)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, `{"rate_by_service":{"service:,env:":1}}`)
+}
+
+// Take returns the payloads that wait and how many were dropped since the last
+// call.
+func (s *Server) Take() (payloads []Payload, dropped uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	payloads, dropped = s.waiting, s.dropped
+	s.waiting, s.bytes, s.dropped = nil, 0, 0
+	return payloads, dropped
+}

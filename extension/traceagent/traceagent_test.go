@@ -1,0 +1,60 @@
+package traceagent
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/initprof/initprof/extension/logging"
+)
+
+func TestServer(t *testing.T) {
+	var log bytes.Buffer
+	s, err := Listen("127.0.0.1:0", logging.New(&log, logging.Warn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(t.Context())
+	base := "http://" + s.Addr().String()
+	ask := func(method, path, body string) (int, string) {
+		t.Helper()
+		req, _ := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		answer, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(answer)
+	}
+	if code, body := ask("GET", "/info", ""); code != 200 || !strings.Contains(body, "/v0.5/traces") {
+		t.Error(code, body)
+	}
+	for _, path := range []string{"/v0.4/traces", "/v0.5/traces"} {
+		if code, body := ask("PUT", path, "\x90"); code != 200 || !strings.Contains(body, "rate_by_service") {
+			t.Error(path, code, body)
+		}
+	}
+	if code, _ := ask("GET", "/v0.4/traces", ""); code != 405 {
+		t.Error(code)
+	}
+	if code, _ := ask("GET", "/nowhere", ""); code != 404 {
+		t.Error(code)
+	}
+	payloads, dropped := s.Take()
+	if len(payloads) != 2 || dropped != 0 || payloads[1].Version != "v0.5" || string(payloads[0].Body) != "\x90" {
+		t.Errorf("%+v %d", payloads, dropped)
+	}
+	s.bytes = maxBytes
+	if code, _ := ask("PUT", "/v0.4/traces", "\x90"); code != 429 {
+		t.Error(code)
+	}
+	if _, dropped := s.Take(); dropped != 1 || !strings.Contains(log.String(), "dropped") {
+		t.Errorf("%d dropped; %s", dropped, log.String())
+	}
+	if _, err := Listen(s.Addr().String(), nil); err == nil {
+		t.Error("a port in use is accepted")
+	}
+}
