@@ -106,7 +106,7 @@ func runRecord(cmd *cobra.Command, args []string, f recordFlags) error {
 		return err
 	}
 	if !f.quiet {
-		if err := text.Report(cmd.OutOrStdout(), report); err != nil {
+		if err := text.Report(cmd.OutOrStdout(), report, text.For(os.Stdout)); err != nil {
 			return err
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "\nwritten: %s (profiles/*.pb.gz, flamegraphs/*.svg, report.json)\n", relative(o.Out))
@@ -192,7 +192,7 @@ func writeReports(o record.Options) (*analysis.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeFile(filepath.Join(o.Out, "report.json"), func(w io.Writer) error { return json.Write(w, report) }); err != nil {
+	if err := writeFile(filepath.Join(o.Out, "report.json"), func(w io.Writer) error { return json.Report(w, report) }); err != nil {
 		return nil, err
 	}
 	if !o.NoTracing {
@@ -205,6 +205,14 @@ func writeReports(o record.Options) (*analysis.Report, error) {
 		}
 	}
 	return report, record.Own(o.Out, o.Owner)
+}
+
+// textOptions fit the terminal, or a file.
+func textOptions(file string) text.Options {
+	if file != "" {
+		return text.Options{}
+	}
+	return text.For(os.Stdout)
 }
 
 func writeFile(path string, write func(io.Writer) error) error {
@@ -236,9 +244,9 @@ func reportCommand() *cobra.Command {
 			}
 			write := func(w io.Writer) error {
 				if format == "json" {
-					return json.Write(w, report)
+					return json.Report(w, report)
 				}
-				return text.Report(w, report)
+				return text.Report(w, report, textOptions(out))
 			}
 			if format != "json" && format != "text" {
 				return usage("--format is text or json, not %s", format)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,6 @@ import (
 	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/launch"
 	"github.com/initprof/initprof/profiler/symbolize"
-	"github.com/initprof/initprof/reports/text"
 )
 
 func sandboxCommand() *cobra.Command {
@@ -42,9 +42,9 @@ func sandboxCommand() *cobra.Command {
 			for _, q := range r.Requests {
 				took := "–"
 				if q.Answered != 0 {
-					took = text.Duration(q.Answered - q.Received)
+					took = duration(q.Answered - q.Received)
 				}
-				fmt.Fprintf(t, "%s\t%s\t%d\t%s %s\n", text.Duration(q.Received-r.Released), took, q.Status, q.Method, q.Path)
+				fmt.Fprintf(t, "%s\t%s\t%d\t%s %s\n", duration(q.Received-r.Released), took, q.Status, q.Method, q.Path)
 			}
 			if err := t.Flush(); err != nil {
 				return err
@@ -67,6 +67,9 @@ func sandboxCommand() *cobra.Command {
 	f.add(c.Flags())
 	return c
 }
+
+// duration writes nanoseconds, rounded to what a person reads.
+func duration(ns int64) string { return time.Duration(ns).Round(100 * time.Nanosecond).String() }
 
 func doctorCommand() *cobra.Command {
 	return &cobra.Command{

@@ -1,16 +1,44 @@
-// Package json writes reports as JSON, after the schemas whose structs are in
-// profiler/analysis. It computes nothing.
+// Package json writes the answers of analysis in their canonical form: the
+// JSON of the schemas, indented, in a fixed order, with the same bytes for the
+// same answer. It is the end of the data flow that other programs read.
 package json
 
 import (
-	"encoding/json"
+	stdjson "encoding/json"
 	"io"
+
+	"github.com/initprof/initprof/profiler/analysis"
 )
 
-// Write writes an answer, indented; the same answer gives the same bytes.
-func Write(w io.Writer, answer any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(answer)
+// Report writes a report in schema analysis.ReportSchema.
+func Report(w io.Writer, r *analysis.Report) error {
+	canonical := *r
+	canonical.Schema = analysis.ReportSchema
+	canonical.Subject.Command = notNil(r.Subject.Command)
+	canonical.Runs = notNil(r.Runs)
+	canonical.Warnings = notNil(r.Warnings)
+	return write(w, &canonical)
+}
+
+// Bench writes a comparison in schema analysis.BenchSchema.
+func Bench(w io.Writer, b *analysis.Bench) error {
+	canonical := *b
+	canonical.Schema = analysis.BenchSchema
+	canonical.Variants = notNil(b.Variants)
+	canonical.Warnings = notNil(b.Warnings)
+	return write(w, &canonical)
+}
+
+func notNil[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+func write(w io.Writer, v any) error {
+	encoder := stdjson.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
 }

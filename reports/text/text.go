@@ -1,358 +1,224 @@
-// Package text writes reports for a terminal. It computes nothing: figures come
-// from profiler/analysis.
+// Package text renders the answers of analysis for a terminal: dense tables
+// that fit its width, with colour only where there is one. It is the end of
+// the data flow that people read first; what it prints is in the JSON too.
 package text
 
 import (
+	"bufio"
 	"fmt"
 	"io"
-	"math"
-	"path/filepath"
+	"os"
 	"strings"
-	"text/tabwriter"
+
+	"golang.org/x/term"
 
 	"github.com/initprof/initprof/profiler/analysis"
-	"github.com/initprof/initprof/profiler/stat"
+	"github.com/initprof/initprof/reports/figure"
 )
 
-// rows is how many lines a table of many has.
-const rows = 12
+// Options says how the output looks. The zero value is plain text of 100
+// columns.
+type Options struct {
+	Width int  // columns; default 100, at least 60
+	Color bool // SGR sequences
+	Rows  int  // of each list of the report; default 8
+}
 
-// Report writes a report.
-func Report(w io.Writer, r *analysis.Report) error {
-	p := &printer{}
-	p.head(r)
-	p.outcomes(r)
+// For returns the options that fit a file: colour and the real width on a
+// terminal, unless the environment variable NO_COLOR is set or TERM is dumb.
+func For(f *os.File) Options {
+	var o Options
+	if !term.IsTerminal(int(f.Fd())) {
+		return o
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		o.Width = min(width, 160)
+	}
+	o.Color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return o
+}
+
+const indent = 2
+
+type printer struct {
+	out *bufio.Writer
+	Options
+}
+
+func newPrinter(w io.Writer, o Options) *printer {
+	if o.Width <= 0 {
+		o.Width = 100
+	}
+	o.Width = max(o.Width, 60)
+	if o.Rows <= 0 {
+		o.Rows = 8
+	}
+	return &printer{bufio.NewWriter(w), o}
+}
+
+// line ends a line; nothing has blanks at its end.
+func (p *printer) line(s string) {
+	p.out.WriteString(strings.TrimRight(s, " "))
+	p.out.WriteByte('\n')
+}
+
+// heading begins a section: its name, and what it shows.
+func (p *printer) heading(name, about string) {
+	p.line("")
+	room := p.Width - figure.Width(name) - 2
+	if figure.Width(about) <= room {
+		p.line(p.paint(name, bold) + "  " + p.paint(about, dim))
+		return
+	}
+	p.line(p.paint(name, bold))
+	p.wrap(about, indent, dim)
+}
+
+// wrap prints words within the width.
+func (p *printer) wrap(text string, blanks int, i ink) {
+	var line []string
+	width := blanks
+	flush := func() {
+		if len(line) > 0 {
+			p.line(strings.Repeat(" ", blanks) + p.paint(strings.Join(line, " "), i))
+		}
+		line, width = nil, blanks
+	}
+	for word := range strings.FieldsSeq(text) {
+		if w := figure.Width(word); len(line) > 0 && width+w+1 > p.Width {
+			flush()
+			width += w
+		} else {
+			width += w + 1
+		}
+		line = append(line, word)
+	}
+	flush()
+}
+
+// joined prints parts with a separator, as many a line as fit.
+func (p *printer) joined(parts []string, i ink) {
+	line, width := "", 0
+	for _, part := range parts {
+		part = figure.Shorten(part, p.Width)
+		w := figure.Width(part)
+		if line != "" && width+3+w > p.Width {
+			p.line(p.paint(line, i))
+			line, width = "", 0
+		}
+		if line != "" {
+			line, width = line+" · ", width+3
+		}
+		line, width = line+part, width+w
+	}
+	p.line(p.paint(line, i))
+}
+
+// Report writes a report. It fails only when w does.
+func Report(w io.Writer, r *analysis.Report, o Options) error {
+	p := newPrinter(w, o)
+	p.subject(r)
+	p.composition(r)
+	p.distributions(r)
 	p.phases(r)
 	p.spans(r)
-	p.requests(r)
 	p.syscalls(r)
 	p.faults(r)
+	p.requests(r)
 	p.files(r)
 	p.threads(r)
 	p.quality(r)
-	_, err := io.WriteString(w, p.String())
-	return err
+	p.failures(r)
+	p.warnings(r.Warnings)
+	return p.out.Flush()
 }
 
-type printer struct{ strings.Builder }
-
-func (p *printer) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
-
-// table writes rows of tab-separated cells, numbers to the right.
-func (p *printer) table(lines []string) {
-	t := tabwriter.NewWriter(p, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, l := range lines {
-		fmt.Fprintln(t, l)
+// subject prints what ran, where and how.
+func (p *printer) subject(r *analysis.Report) {
+	command := make([]string, len(r.Subject.Command))
+	for i, arg := range r.Subject.Command {
+		command[i] = quote(arg)
 	}
-	_ = t.Flush() // a strings.Builder does not fail
-}
-
-// Duration writes nanoseconds in the unit that fits, with three digits or more.
-func Duration(ns int64) string {
-	v := float64(ns)
-	switch a := math.Abs(v); {
-	case a >= 1e9:
-		return fmt.Sprintf("%.3f s", v/1e9)
-	case a >= 1e6:
-		return fmt.Sprintf("%.2f ms", v/1e6)
-	case a >= 1e3:
-		return fmt.Sprintf("%.1f µs", v/1e3)
-	}
-	return fmt.Sprintf("%d ns", ns)
-}
-
-func ms(ns int64) string { return fmt.Sprintf("%.3f", float64(ns)/1e6) }
-
-func number(v float64) string {
-	if v == math.Trunc(v) {
-		return fmt.Sprintf("%.0f", v)
-	}
-	return fmt.Sprintf("%.1f", v)
-}
-
-func (p *printer) head(r *analysis.Report) {
-	name := "subject"
-	if len(r.Subject.Command) > 0 {
-		name = filepath.Base(r.Subject.Command[0])
-	}
-	p.line("%s — %s, %s", name, strings.Join(r.Subject.Command, " "), described(r))
-	p.line("%s %s, %s, %d CPUs", r.Host.Arch, r.Host.Kernel, r.Host.CPUModel, r.Host.CPUs)
-	p.line("%s", settings(r))
-	p.line("")
-	if r.Wall != nil {
-		p.line("INIT: exec → /next %s (p50 of %d traced cold starts, %s … %s)%s",
-			Duration(r.Wall.P50), r.Wall.N, Duration(r.Wall.Min), Duration(r.Wall.Max), made(r))
-	}
-	if r.Untraced != nil {
-		p.line("untraced: release → /next %s (p50 of %d, %s … %s)",
-			Duration(r.Untraced.P50), r.Untraced.N, Duration(r.Untraced.Min), Duration(r.Untraced.Max))
-	}
-	if r.Init != nil {
-		p.line("whole INIT %s   first invoke behind it %s", Duration(r.Init.P50), optional(r.FirstInvoke))
-	}
-	p.modes(r)
-	p.line("")
-}
-
-func optional(s *analysis.Summary) string {
-	if s == nil {
-		return "–"
-	}
-	return Duration(s.P50)
-}
-
-func described(r *analysis.Report) string {
-	parts := []string{}
-	for _, s := range []string{r.Subject.Language + " " + r.Subject.LanguageVersion, r.Subject.Linkage} {
-		if s = strings.TrimSpace(s); s != "" {
-			parts = append(parts, s)
-		}
-	}
-	if r.Subject.SHA256 != "" {
-		parts = append(parts, "sha256 "+r.Subject.SHA256[:12])
-	}
-	return strings.Join(parts, ", ")
-}
-
-func settings(r *analysis.Report) string {
-	s := r.Settings
-	parts := []string{fmt.Sprintf("as %s", s.As)}
-	if s.CPUs != nil {
-		parts = append(parts, fmt.Sprintf("%d CPUs visible", *s.CPUs))
-	}
-	if s.CPUQuota != nil {
-		parts = append(parts, fmt.Sprintf("quota %.2f CPU", *s.CPUQuota))
-	}
-	if s.ThrottledNS != nil {
-		parts = append(parts, "throttled "+Duration(*s.ThrottledNS))
-	}
-	if s.MemoryMB != nil {
-		parts = append(parts, fmt.Sprintf("%d MB", *s.MemoryMB))
-	}
-	for _, v := range []string{s.InitializationType, s.PageCache + " page cache", s.Network + " network", "latency " + s.Latency + " (assumed)"} {
-		if !strings.HasPrefix(v, " ") {
-			parts = append(parts, v)
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-// made tells what the threads did while the window lasted.
-func made(r *analysis.Report) string {
-	if len(r.Phases) == 0 {
-		return ""
-	}
-	longest := r.Phases[0]
-	for _, p := range r.Phases {
-		if p.Delta.Mean > longest.Delta.Mean {
-			longest = p
-		}
-	}
-	s := fmt.Sprintf("; longest phase %s, %s", longest.Name, Duration(longest.Delta.P50))
-	if r.Faults != nil {
-		s += fmt.Sprintf("; %s page faults, %s", number(r.Faults.Minor+r.Faults.Major), Duration(r.Faults.NS))
-	}
-	return s
-}
-
-func (p *printer) modes(r *analysis.Report) {
-	var walls []int64
+	p.line(p.paint(figure.Shorten(strings.Join(command, " "), p.Width), bold))
+	traced, untraced, failed := 0, 0, 0
 	for _, run := range r.Runs {
-		if run.Traced && run.WallNS != nil {
-			walls = append(walls, *run.WallNS)
+		switch {
+		case run.Outcome != analysis.OutcomeOK:
+			failed++
+		case run.Traced:
+			traced++
+		default:
+			untraced++
 		}
 	}
-	if m := stat.Modes(walls); m != nil {
-		p.line("two modes: %d cold starts around %s and %d around %s — look at one of each (--run K) before trusting a mean",
-			m.Modes[0].N, Duration(m.Modes[0].Median), m.Modes[1].N, Duration(m.Modes[1].Median))
+	var parts []string
+	add := func(format string, args ...any) {
+		if s := strings.TrimSpace(fmt.Sprintf(format, args...)); s != "" {
+			parts = append(parts, figure.Clean(s))
+		}
 	}
-	if r.Wall == nil || r.Wall.N < 2 {
+	if len(r.Runs) == 1 {
+		add("cold start %d alone", r.Runs[0].Index)
+	} else {
+		add("%s traced, %d untraced", plural(traced, "cold start"), untraced)
+	}
+	if failed > 0 {
+		add("%d failed", failed)
+	}
+	add("%s", r.Settings.As)
+	add("%s", strings.TrimSpace(r.Subject.Language+" "+r.Subject.LanguageVersion))
+	add("%s", r.Subject.Linkage)
+	if r.Settings.Until != "" && r.Settings.Until != "next" {
+		add("until %s", r.Settings.Until)
+	}
+	if s := r.Settings; s.CPUs != nil {
+		add("%s of %d", plural(*s.CPUs, "CPU"), r.Host.CPUs)
+	} else if r.Host.CPUs > 0 {
+		add("%s", plural(r.Host.CPUs, "CPU"))
+	}
+	if q := r.Settings.CPUQuota; q != nil {
+		quota := fmt.Sprintf("quota %.4g", *q)
+		if t := r.Settings.ThrottledNS; t != nil && *t > 0 {
+			quota += ", throttled " + figure.Duration(float64(*t))
+		}
+		add("%s", quota)
+	}
+	if m := r.Settings.MemoryMB; m != nil {
+		add("%d MB", *m)
+	}
+	add("%s", r.Settings.InitializationType)
+	if r.Settings.PageCache != "" {
+		add("page cache %s", r.Settings.PageCache)
+	}
+	if r.Settings.Latency != "" && r.Settings.Latency != "none" {
+		add("assumed latency %s", r.Settings.Latency)
+	}
+	add("%s %s", r.Host.Kernel, r.Host.Arch)
+	add("%s", r.Host.CPUModel)
+	p.joined(parts, dim)
+}
+
+func quote(arg string) string {
+	arg = figure.Clean(arg)
+	if arg == "" || strings.ContainsAny(arg, " '\"\\$&|;<>()*?[]`!#") {
+		return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+	}
+	return arg
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return figure.Group(int64(n)) + " " + noun + "s"
+}
+
+func (p *printer) warnings(warnings []string) {
+	if len(warnings) == 0 {
 		return
 	}
-	best, distance := 0, int64(math.MaxInt64)
-	for _, run := range r.Runs {
-		if run.WallNS == nil || !run.Traced {
-			continue
-		}
-		d := *run.WallNS - r.Wall.P50
-		if d < 0 {
-			d = -d
-		}
-		if d < distance {
-			best, distance = run.Index, d
-		}
-	}
-	p.line("nearest the median: cold start %d (--run %d)", best, best)
-}
-
-func (p *printer) outcomes(r *analysis.Report) {
-	for _, run := range r.Runs {
-		if run.Outcome == analysis.OutcomeOK {
-			continue
-		}
-		p.line("cold start %d: %s — %s", run.Index, run.Outcome, run.OutcomeDetail)
-		for _, l := range run.LastOutput {
-			p.line("    | %s", l)
-		}
-	}
-}
-
-const barWidth = 30
-
-func (p *printer) phases(r *analysis.Report) {
-	if len(r.Phases) == 0 {
-		return
-	}
-	p.line("Phases (ms; each is named by the checkpoint that ends it)")
-	var total int64
-	for _, ph := range r.Phases {
-		total += ph.Delta.Mean
-	}
-	out := []string{"delta p50\tmin\tmax\tcumulative p50\tshare\t \t"}
-	for _, ph := range r.Phases {
-		share := 0.0
-		if total > 0 {
-			share = float64(ph.Delta.Mean) / float64(total)
-		}
-		bar := strings.Repeat("█", int(math.Round(share*barWidth)))
-		mark := ""
-		if ph.Source != analysis.SourceUniversal {
-			mark = " (" + ph.Source + ")"
-		}
-		out = append(out, fmt.Sprintf("%s\t%s\t%s\t%s\t%.1f%%\t \t%s%s %s", ms(ph.Delta.P50), ms(ph.Delta.Min), ms(ph.Delta.Max),
-			ms(ph.Cumulative.P50), share*100, ph.Name, mark, bar))
-	}
-	p.table(out)
-	p.line("")
-}
-
-func (p *printer) spans(r *analysis.Report) {
-	if len(r.Spans) == 0 {
-		return
-	}
-	p.line("Spans (ms; own cost of work that may overlap)")
-	out := []string{"own p50\toverlapped p50\t \t"}
-	for _, s := range r.Spans {
-		overlap := "–"
-		if s.Overlap != nil {
-			overlap = ms(s.Overlap.P50)
-		}
-		out = append(out, fmt.Sprintf("%s\t%s\t \t%s", ms(s.Own.P50), overlap, s.Name))
-	}
-	p.table(out)
-	p.line("")
-}
-
-func (p *printer) requests(r *analysis.Report) {
-	if len(r.Requests) == 0 {
-		return
-	}
-	p.line("Requests to the runtime API (ms)")
-	out := []string{"sent at\ttook\tstatus\t \t"}
-	for _, q := range r.Requests {
-		took, status := "–", "–"
-		if q.NS != nil {
-			took = ms(*q.NS)
-		}
-		if q.Status != nil {
-			status = fmt.Sprint(*q.Status)
-		}
-		out = append(out, fmt.Sprintf("%s\t%s\t%s\t \t%s %s", ms(q.StartNS), took, status, q.Method, q.Path))
-	}
-	p.table(out)
-	p.line("")
-}
-
-func (p *printer) more(n int) {
-	if n > rows {
-		p.line("  … and %d more (--format json has all)", n-rows)
-	}
-	p.line("")
-}
-
-func (p *printer) syscalls(r *analysis.Report) {
-	if len(r.Syscalls) == 0 {
-		return
-	}
-	p.line("System calls (per cold start; time includes waiting, over all threads)")
-	out := []string{"ms\tcalls\terrors\t \t"}
-	for _, s := range r.Syscalls[:min(rows, len(r.Syscalls))] {
-		out = append(out, fmt.Sprintf("%s\t%s\t%s\t \t%s", ms(s.NS), number(s.Count), number(s.Errors), s.Name))
-	}
-	p.table(out)
-	p.more(len(r.Syscalls))
-}
-
-func (p *printer) faults(r *analysis.Report) {
-	if r.Faults == nil {
-		return
-	}
-	p.line("Page faults (per cold start): %s minor, %s major, %s", number(r.Faults.Minor), number(r.Faults.Major), Duration(r.Faults.NS))
-	out := []string{"ms\tminor\tmajor\t \t"}
-	for _, m := range r.Faults.ByMapping[:min(rows, len(r.Faults.ByMapping))] {
-		name := m.Mapping
-		if name == "" {
-			name = "[unknown]"
-		}
-		out = append(out, fmt.Sprintf("%s\t%s\t%s\t \t%s %s", ms(m.NS), number(m.Minor), number(m.Major), name, m.Kind))
-	}
-	p.table(out)
-	p.more(len(r.Faults.ByMapping))
-}
-
-func (p *printer) files(r *analysis.Report) {
-	if len(r.Files) == 0 {
-		return
-	}
-	p.line("Files (per cold start)")
-	out := []string{"ms\topens\tbytes\t \t"}
-	for _, f := range r.Files[:min(rows, len(r.Files))] {
-		out = append(out, fmt.Sprintf("%s\t%s\t%s\t \t%s", ms(f.NS), number(f.Opens), number(f.Bytes), f.Path))
-	}
-	p.table(out)
-	p.more(len(r.Files))
-}
-
-func (p *printer) threads(r *analysis.Report) {
-	if len(r.Threads) == 0 {
-		return
-	}
-	p.line("Threads (ms)")
-	out := []string{"on CPU\trunnable\twaiting\t \t"}
-	for _, t := range r.Threads[:min(rows, len(r.Threads))] {
-		out = append(out, fmt.Sprintf("%s\t%s\t%s\t \t%s", ms(t.OnCPUNS), ms(t.RunnableNS), ms(t.WaitingNS), t.Name))
-	}
-	p.table(out)
-	p.more(len(r.Threads))
-}
-
-// quality tells how far the figures can be trusted.
-func (p *printer) quality(r *analysis.Report) {
-	if o := r.Overhead; o != nil && o.Ratio != nil {
-		p.line("Tracing: release → /next %s traced, %s untraced (p50): %.2f ×", Duration(*o.TracedP50NS), Duration(*o.UntracedP50NS), *o.Ratio)
-	}
-	if o := r.Overhead; o != nil && o.EventsPerRun != nil {
-		var lost int64
-		for _, run := range r.Runs {
-			if run.LostEvents != nil {
-				lost += *run.LostEvents
-			}
-		}
-		p.line("%s events a cold start, %d lost", number(*o.EventsPerRun), lost)
-	}
-	if s := r.Stacks; s != nil {
-		parts := []string{fmt.Sprintf("%s reach the thread's entry by frame pointers", number(s.Complete))}
-		for _, t := range s.Truncated {
-			parts = append(parts, fmt.Sprintf("%s do not (%s)", number(t.Count), t.Reason))
-		}
-		p.line("stacks: %s", strings.Join(parts, ", "))
-	}
-	for _, probe := range r.Probes {
-		if probe.Status == analysis.ProbeUnavailable {
-			p.line("unavailable: %s — %s", probe.Name, probe.Reason)
-		}
-	}
-	for _, w := range r.Warnings {
-		p.line("warning: %s", w)
+	p.heading("warnings", "")
+	for _, w := range warnings {
+		p.wrap("! "+figure.Clean(w), indent, yellow)
 	}
 }
