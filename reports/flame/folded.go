@@ -1,7 +1,6 @@
 package flame
 
 import (
-	"bufio"
 	"io"
 	"maps"
 	"slices"
@@ -33,14 +32,15 @@ func Folded(w io.Writer, samples []Sample) error {
 		}
 		lines[line.String()] += s.Value
 	}
-	out := bufio.NewWriter(w)
+	var out strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(lines)) {
 		out.WriteString(key)
 		out.WriteByte(' ')
 		out.WriteString(strconv.FormatInt(lines[key], 10))
 		out.WriteByte('\n')
 	}
-	return out.Flush()
+	_, err := io.WriteString(w, out.String())
+	return err
 }
 
 func foldedName(f Frame) string {

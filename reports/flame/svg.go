@@ -1,7 +1,7 @@
 package flame
 
 import (
-	"bufio"
+	"bytes"
 	_ "embed"
 	"fmt"
 	"hash/fnv"
@@ -40,12 +40,13 @@ func Render(w io.Writer, samples []Sample, opts Options) error {
 	if err != nil {
 		return err
 	}
-	p := &picture{out: bufio.NewWriter(w), Options: o, total: root.value, frames: frames}
+	p := &picture{Options: o, total: root.value, frames: frames}
 	if root.value > 0 {
 		p.layOut(root)
 	}
 	p.draw(root)
-	return p.out.Flush()
+	_, err = w.Write(p.out.Bytes())
+	return err
 }
 
 // box is a node with its place: [start, start+value) of the total.
@@ -58,7 +59,7 @@ type box struct {
 
 type picture struct {
 	Options
-	out      *bufio.Writer
+	out      bytes.Buffer
 	total    int64
 	frames   int
 	omitted  int
@@ -141,7 +142,7 @@ func (p *picture) fixed(v uint64, shift int) string {
 	return text
 }
 
-func (p *picture) printf(format string, args ...any) { fmt.Fprintf(p.out, format, args...) }
+func (p *picture) printf(format string, args ...any) { fmt.Fprintf(&p.out, format, args...) }
 
 func (p *picture) draw(root *node) {
 	height := graphTop + (p.depth+1)*rowHeight + footHeight

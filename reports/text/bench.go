@@ -20,7 +20,7 @@ var benchMetrics = []struct{ name, title string }{
 
 // Bench writes a comparison: one table a metric, a row a variant.
 func Bench(w io.Writer, b *analysis.Bench, o Options) error {
-	p := newPrinter(w, o)
+	p := newPrinter(o)
 	blocks := 0
 	for _, v := range b.Variants {
 		for _, run := range v.Raw {
@@ -55,7 +55,7 @@ func Bench(w io.Writer, b *analysis.Bench, o Options) error {
 	}
 	p.benchFailures(b)
 	p.warnings(b.Warnings)
-	return p.out.Flush()
+	return p.flush(w)
 }
 
 func (p *printer) benchTable(b *analysis.Bench, metric, title string) {

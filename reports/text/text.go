@@ -4,7 +4,6 @@
 package text
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -41,11 +40,11 @@ func For(f *os.File) Options {
 const indent = 2
 
 type printer struct {
-	out *bufio.Writer
+	out strings.Builder // all of it, as a report is small
 	Options
 }
 
-func newPrinter(w io.Writer, o Options) *printer {
+func newPrinter(o Options) *printer {
 	if o.Width <= 0 {
 		o.Width = 100
 	}
@@ -53,7 +52,12 @@ func newPrinter(w io.Writer, o Options) *printer {
 	if o.Rows <= 0 {
 		o.Rows = 8
 	}
-	return &printer{bufio.NewWriter(w), o}
+	return &printer{Options: o}
+}
+
+func (p *printer) flush(w io.Writer) error {
+	_, err := io.WriteString(w, p.out.String())
+	return err
 }
 
 // line ends a line; nothing has blanks at its end.
@@ -116,7 +120,7 @@ func (p *printer) joined(parts []string, i ink) {
 
 // Report writes a report. It fails only when w does.
 func Report(w io.Writer, r *analysis.Report, o Options) error {
-	p := newPrinter(w, o)
+	p := newPrinter(o)
 	p.subject(r)
 	p.composition(r)
 	p.distributions(r)
@@ -130,7 +134,7 @@ func Report(w io.Writer, r *analysis.Report, o Options) error {
 	p.quality(r)
 	p.failures(r)
 	p.warnings(r.Warnings)
-	return p.out.Flush()
+	return p.flush(w)
 }
 
 // subject prints what ran, where and how.
