@@ -29,29 +29,29 @@ func (Secret) GoString() string { return "[hidden]" }
 
 // Config holds all settings.
 type Config struct {
-	APIKey                     Secret
-	Site                       string
-	MetricsURL                 string // base of the metrics intake, without a trailing slash
-	TracesURL                  string
-	LogsURL                    string
-	Env                        string
-	Service                    string
-	Version                    string
-	Tags                       []string
-	LogLevel                   logging.Level
-	LogsEnabled                bool
-	EnhancedMetrics            bool
-	FlushTimeout               time.Duration
-	FlushStrategy              FlushStrategy
-	ProxyHTTPS                 string
-	NoProxy                    []string
-	SkipTLSVerify              bool
-	CAFile                     string
-	AppSec                     bool
-	ListenHost                 string   // address of the DogStatsD and trace listeners
-	Problems                   []string // settings that were ignored, and why
-	DogStatsDPort, TracePort   int
-	TelemetryPort, HandlerPort int
+	APIKey          Secret
+	Site            string
+	MetricsURL      string // base of the metrics intake, without a trailing slash
+	TracesURL       string
+	LogsURL         string
+	Env             string
+	Service         string
+	Version         string
+	Tags            []string
+	LogLevel        logging.Level
+	LogsEnabled     bool
+	EnhancedMetrics bool
+	FlushTimeout    time.Duration
+	FlushStrategy   FlushStrategy
+	ProxyHTTPS      string
+	NoProxy         []string
+	SkipTLSVerify   bool
+	CAFile          string
+	AppSec          bool
+	ListenHost      string // address of the DogStatsD and trace listeners
+	DogStatsDPort   int
+	TracePort       int
+	Problems        []string // settings that were ignored, and why
 }
 
 // FlushStrategy says when to flush besides SHUTDOWN.
@@ -133,8 +133,7 @@ func (v *values) boolean(fallback bool, path string, env ...string) bool {
 func Load(getenv func(string) string) (*Config, error) {
 	cfg := &Config{
 		FlushTimeout: 5 * time.Second, FlushStrategy: FlushStrategy{Mode: "adaptive", Interval: 10 * time.Second},
-		DogStatsDPort: 8125, TracePort: 8126, TelemetryPort: 8999, HandlerPort: 8124,
-		ListenHost: "127.0.0.1",
+		DogStatsDPort: 8125, TracePort: 8126, ListenHost: "127.0.0.1",
 	}
 	v := &values{getenv: getenv, cfg: cfg}
 	if root := getenv("LAMBDA_TASK_ROOT"); root != "" {
@@ -199,6 +198,21 @@ func Load(getenv func(string) string) (*Config, error) {
 	cfg.CAFile, _ = v.text("tls_cert_file", "DD_TLS_CERT_FILE")
 	cfg.ProxyHTTPS, _ = v.text("proxy.https", "DD_PROXY_HTTPS", "HTTPS_PROXY", "https_proxy")
 	cfg.NoProxy = v.list("proxy.no_proxy", ", ", "DD_PROXY_NO_PROXY", "NO_PROXY", "no_proxy")
+	for _, p := range []struct {
+		to        *int
+		path, env string
+	}{
+		{&cfg.DogStatsDPort, "dogstatsd_port", "DD_DOGSTATSD_PORT"},
+		{&cfg.TracePort, "apm_config.receiver_port", "DD_APM_RECEIVER_PORT"},
+	} {
+		if s, ok := v.text(p.path, p.env); ok {
+			if n, err := strconv.Atoi(s); err == nil && n >= 0 && n <= 65535 {
+				*p.to = n
+			} else {
+				v.problem("%s: %q is no port", p.env, s)
+			}
+		}
+	}
 	if s, ok := v.text("flush_timeout", "DD_FLUSH_TIMEOUT"); ok {
 		if n, err := strconv.ParseFloat(s, 64); err == nil && n > 0 && n <= 900 {
 			cfg.FlushTimeout = time.Duration(n * float64(time.Second))

@@ -144,7 +144,9 @@ func (p *printer) distributions(r *analysis.Report) {
 		for _, name := range []string{"n", "min", "p50"} {
 			t.columns = append(t.columns, column{name: name})
 		}
-		t.columns = append(t.columns, column{name: "95 % of p50", quiet: true, left: true})
+		if p.roomy() {
+			t.columns = append(t.columns, column{name: "95 % of p50", quiet: true, left: true})
+		}
 		for _, name := range []string{"p90", "p99", "max", "mean"} {
 			t.columns = append(t.columns, column{name: name})
 		}
@@ -160,8 +162,11 @@ func (p *printer) distributions(r *analysis.Report) {
 			t.add(row.name, cell{ms(s.P50), bold})
 			continue
 		}
-		t.add(row.name, figure.Group(int64(s.N)), ms(s.Min), cell{ms(s.P50), bold}, interval(s, decimals),
-			ms(s.P90), p99(s, decimals), ms(s.Max), ms(s.Mean))
+		cells := []any{row.name, figure.Group(int64(s.N)), ms(s.Min), cell{ms(s.P50), bold}}
+		if p.roomy() {
+			cells = append(cells, interval(s, decimals))
+		}
+		t.add(append(cells, ms(s.P90), p99(s, decimals), ms(s.Max), ms(s.Mean))...)
 	}
 	p.line("")
 	p.print(t)
@@ -171,6 +176,9 @@ func (p *printer) distributions(r *analysis.Report) {
 	p.modes(windowName(r), r, true)
 	p.modes("release → /next, untraced", r, false)
 }
+
+// roomy tells whether there is room for what a narrow terminal does without.
+func (p *printer) roomy() bool { return p.Width >= 90 }
 
 func interval(s *analysis.Summary, decimals int) string {
 	if s.CI95 == nil {
@@ -232,6 +240,9 @@ func (p *printer) phases(r *analysis.Report) {
 	t := &table{columns: []column{{name: "ended by", left: true, flex: true}, {name: "delta ms"}}}
 	if !single {
 		t.columns[1].name = "delta p50"
+	}
+	spread := !single && p.roomy()
+	if spread {
 		t.columns = append(t.columns, column{name: "min … max", quiet: true, left: true})
 	}
 	t.columns = append(t.columns, column{name: "cumulative", quiet: true}, column{name: "share"}, column{left: true})
@@ -245,7 +256,7 @@ func (p *printer) phases(r *analysis.Report) {
 			cell{name, map[string]ink{analysis.SourceCheckpoint: cyan, analysis.SourceRule: blue}[ph.Source]},
 			cell{figure.Milliseconds(ph.Delta.P50, decimals), bold},
 		}
-		if !single {
+		if spread {
 			row = append(row, figure.Milliseconds(ph.Delta.Min, decimals)+" … "+figure.Milliseconds(ph.Delta.Max, decimals))
 		}
 		row = append(row, figure.Milliseconds(ph.Cumulative.P50, decimals), fmt.Sprintf("%d.%d %%", shares[i]/10, shares[i]%10), "")

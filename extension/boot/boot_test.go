@@ -1,0 +1,261 @@
+package boot
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/initprof/initprof/extension/checkpoint"
+)
+
+// world is a Lambda environment and an intake, as far as these tests need them.
+type world struct {
+	t         *testing.T
+	api       *httptest.Server
+	intake    *httptest.Server
+	env       map[string]string
+	refuse    bool // the subscription
+	invokes   int
+	logs      lockedBuffer
+	mu        sync.Mutex
+	asked     []string
+	series    []string
+	telemetry string
+	next      int
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func freePort(t *testing.T, network string) string {
+	t.Helper()
+	var at net.Addr
+	if network == "udp" {
+		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		at = c.LocalAddr()
+	} else {
+		c, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		at = c.Addr()
+	}
+	_, port, _ := net.SplitHostPort(at.String())
+	return port
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, invokes: 1}
+	w.api = httptest.NewServer(http.HandlerFunc(w.serveAPI))
+	t.Cleanup(w.api.Close)
+	w.intake = httptest.NewServer(http.HandlerFunc(w.serveIntake))
+	t.Cleanup(w.intake.Close)
+	w.env = map[string]string{
+		"AWS_LAMBDA_RUNTIME_API": w.api.Listener.Addr().String(), "DD_API_KEY": "the-secret-key",
+		"DD_DD_URL": w.intake.URL, "DD_DOGSTATSD_PORT": freePort(t, "udp"),
+		"DD_APM_RECEIVER_PORT": freePort(t, "tcp"), "DD_LOG_LEVEL": "debug",
+	}
+	return w
+}
+
+func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	w.mu.Lock()
+	w.asked = append(w.asked, r.Method+" "+r.URL.Path)
+	w.mu.Unlock()
+	switch r.URL.Path {
+	case "/2020-01-01/extension/register":
+		rw.Header().Set("Lambda-Extension-Identifier", "id")
+		_, _ = io.WriteString(rw, `{"functionName":"f"}`)
+	case "/2022-07-01/telemetry":
+		if w.refuse {
+			http.Error(rw, `{"errorType":"Telemetry.SubscriptionClosed","errorMessage":"INIT has ended"}`, http.StatusForbidden)
+			return
+		}
+		var s struct{ Destination struct{ URI string } }
+		_ = json.Unmarshal(body, &s)
+		w.mu.Lock()
+		w.telemetry = strings.Replace(s.Destination.URI, "sandbox.localdomain", "127.0.0.1", 1)
+		w.mu.Unlock()
+	case "/2020-01-01/extension/event/next":
+		w.mu.Lock()
+		w.next++
+		n, telemetry := w.next, w.telemetry
+		w.mu.Unlock()
+		deadline := time.Now().Add(2 * time.Second).UnixMilli()
+		if n > w.invokes {
+			fmt.Fprintf(rw, `{"eventType":"SHUTDOWN","shutdownReason":"spindown","deadlineMs":%d}`, deadline)
+			return
+		}
+		go w.invoke(telemetry, n)
+		fmt.Fprintf(rw, `{"eventType":"INVOKE","requestId":"r%d","invokedFunctionArn":"arn:aws:lambda:eu-west-1:1:function:f","deadlineMs":%d}`, n, deadline)
+	}
+}
+
+// invoke is the function's part: a metric, then the platform's events.
+func (w *world) invoke(telemetry string, n int) {
+	conn, err := net.Dial("udp", "127.0.0.1:"+w.env["DD_DOGSTATSD_PORT"])
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "orders:3|c|#kind:test")
+	if telemetry != "" {
+		resp, err := http.Post(telemetry, "application/json", strings.NewReader(
+			`[{"time":"2024-01-01T00:00:00Z","type":"platform.runtimeDone","record":{"requestId":"r`+strconv.Itoa(n)+`","status":"success"}}]`))
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+	}
+}
+
+func (w *world) serveIntake(rw http.ResponseWriter, r *http.Request) {
+	z, err := gzip.NewReader(r.Body)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	body, _ := io.ReadAll(z)
+	w.mu.Lock()
+	w.series = append(w.series, r.URL.Path+" "+string(body))
+	w.mu.Unlock()
+	rw.WriteHeader(http.StatusAccepted)
+}
+
+func (w *world) run(ctx context.Context) int {
+	w.t.Cleanup(func() { checkpoint.LogTo(nil) })
+	return Run(ctx, Options{
+		Start: time.Now(), Getenv: func(n string) string { return w.env[n] }, Program: "/opt/extensions/initprof-extension",
+		Log: &w.logs, Telemetry: "127.0.0.1:0",
+	})
+}
+
+var checkpointLine = regexp.MustCompile(`(?m)checkpoint (\w+) delta_ms`)
+
+func (w *world) checkpoints() (names []string) {
+	for _, m := range checkpointLine.FindAllStringSubmatch(w.logs.String(), -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+var h0 = []string{
+	"crypto_provider_ready", "tls_client_build", "config_parse", "shared_client_ready", "register_ready",
+	"dogstatsd_started", "trace_agent_started", "telemetry_subscribed", "ready",
+}
+
+func TestColdStart(t *testing.T) {
+	for _, set := range []string{"", "none", "all", "h2", "h4", "h18", "h15,h16,tags"} {
+		t.Run("changes="+set, func(t *testing.T) {
+			w := newWorld(t)
+			w.env["INITPROF_EXTENSION_CHANGES"] = set
+			if code := w.run(t.Context()); code != 0 {
+				t.Fatalf("exit status %d\n%s", code, w.logs.String())
+			}
+			got := w.checkpoints()
+			if set == "none" {
+				if diff := cmp.Diff(h0, got); diff != "" {
+					t.Error(diff)
+				}
+			}
+			slices.Sort(got)
+			want := slices.Sorted(slices.Values(h0))
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("each checkpoint once: %s", diff)
+			}
+			if len(w.series) == 0 || !strings.Contains(w.series[0], `"metric":"orders"`) ||
+				!strings.Contains(w.series[0], `"value":3`) || !strings.Contains(w.series[0], `"functionname:f"`) {
+				t.Errorf("%q", w.series)
+			}
+			if text := w.logs.String(); strings.Contains(text, "the-secret-key") ||
+				!regexp.MustCompile(`ready in \d+\.\d+ ms`).MatchString(text) {
+				t.Error(text)
+			}
+			if w.asked[0] != "POST /2020-01-01/extension/register" {
+				t.Errorf("%q", w.asked)
+			}
+		})
+	}
+}
+
+func TestRefusedSubscriptionIsSurvived(t *testing.T) {
+	for _, set := range []string{"none", "h2", "h18"} {
+		w := newWorld(t)
+		w.refuse = true
+		w.env["INITPROF_EXTENSION_CHANGES"] = set
+		if code := w.run(t.Context()); code != 0 || len(w.series) == 0 {
+			t.Errorf("%s: exit status %d, sent %q\n%s", set, code, w.series, w.logs.String())
+		}
+	}
+}
+
+func TestInitErrors(t *testing.T) {
+	for name, spoil := range map[string]func(*world){
+		"unknown change": func(w *world) { w.env["INITPROF_EXTENSION_CHANGES"] = "h5" },
+		"bad address":    func(w *world) { w.env["DD_DD_URL"] = "ftp://x" },
+		"port in use": func(w *world) {
+			l, err := net.Listen("tcp", "127.0.0.1:"+w.env["DD_APM_RECEIVER_PORT"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.t.Cleanup(func() { _ = l.Close() })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			spoil(w)
+			if code := w.run(t.Context()); code != 1 {
+				t.Errorf("exit status %d", code)
+			}
+			if last := w.asked[len(w.asked)-1]; last != "POST /2020-01-01/extension/init/error" {
+				t.Errorf("%q", w.asked)
+			}
+			if !strings.Contains(w.logs.String(), "ERROR | init: ") {
+				t.Error(w.logs.String())
+			}
+		})
+	}
+}
+
+func TestThreads(t *testing.T) {
+	for memory, want := range map[string]int{"": 2, "x": 2, "-1": 2, "128": 1, "1769": 1, "2654": 2, "3008": 2, "10240": 4, "99999": 4} {
+		if got := threads(memory); got != want {
+			t.Errorf("%q MB: %d, want %d", memory, got, want)
+		}
+	}
+}
