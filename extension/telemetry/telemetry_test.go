@@ -24,7 +24,7 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close(t.Context())
+	defer func() { _ = s.Close(t.Context()) }()
 	for _, body := range []string{"{", delivery} {
 		resp, err := http.Post("http://"+s.Addr().String()+"/", "application/json", strings.NewReader(body))
 		if err != nil {

@@ -16,7 +16,7 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close(t.Context())
+	defer func() { _ = s.Close(t.Context()) }()
 	base := "http://" + s.Addr().String()
 	ask := func(method, path, body string) (int, string) {
 		t.Helper()

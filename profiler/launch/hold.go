@@ -188,6 +188,11 @@ func holderProgram(c Command) *program {
 	for _, fd := range []uint64{release, report} {
 		p.call(unix.SYS_FCNTL, fd, unix.F_SETFD, unix.FD_CLOEXEC)
 	}
+	// What initprof's own caller ignored, the subject must not.
+	standard := p.words(0, 0, 0, 0) // struct sigaction: SIG_DFL
+	for signal := uint64(1); signal <= 64; signal++ {
+		p.call(unix.SYS_RT_SIGACTION, signal, standard, 0, 8)
+	}
 	announce := p.call(unix.SYS_GETPPID, HolderMagic, c.Nonce)
 	p.send(report, announce, tagReady)
 	wait := p.call(unix.SYS_READ, release, p.words(0), 1)

@@ -9,8 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const sysWrite = unix.SYS_WRITE
-
 func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
 // file puts the program's image into a memfd that can be executed.

@@ -142,32 +142,13 @@ func (s *session) useSymbols(subject *symbolize.Object) error {
 		return fmt.Errorf("%s: %w", s.opts.Symbols, err)
 	}
 	if twin.Info.BuildID != subject.Info.BuildID || twin.Info.BuildID == "" {
-		if !sameText(twin, subject) {
+		if !symbolize.SameCode(twin, subject) {
 			return fmt.Errorf("%s does not belong to the subject: build ID %q, the subject's is %q, and their code differs",
 				s.opts.Symbols, twin.Info.BuildID, subject.Info.BuildID)
 		}
 	}
 	s.collector.Use(subject.Info.BuildID, twin)
 	return nil
-}
-
-// sameText reports whether the code of two objects is the same to the byte.
-func sameText(a, b *symbolize.Object) bool {
-	as, bs := a.Segments(), b.Segments()
-	for i := range as {
-		if !as[i].Exec {
-			continue
-		}
-		if i >= len(bs) || as[i].Address != bs[i].Address || as[i].FileSize != bs[i].FileSize {
-			return false
-		}
-		x, err1 := a.ReadAddress(as[i].Address, as[i].FileSize)
-		y, err2 := b.ReadAddress(bs[i].Address, bs[i].FileSize)
-		if err1 != nil || err2 != nil || !slices.Equal(x, y) {
-			return false
-		}
-	}
-	return true
 }
 
 func (s *session) open(path string) (*os.File, error) {
