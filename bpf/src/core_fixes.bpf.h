@@ -28,8 +28,7 @@ struct pt_regs___kernel {
 /* The registers with which the current task entered the kernel. */
 static __always_inline int user_regs(struct pt_regs *to)
 {
-	if (bpf_core_enum_value_exists(enum bpf_func_id___pt_regs,
-				       BPF_FUNC_task_pt_regs___pt_regs)) {
+	if (bpf_core_enum_value_exists(enum bpf_func_id___pt_regs, BPF_FUNC_task_pt_regs___pt_regs)) {
 		struct task_struct *task = (void *)bpf_get_current_task_btf();
 		const void *regs = (void *)bpf_task_pt_regs(task);
 

@@ -75,7 +75,7 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_FP(r) ((r)->regs[29])
 #define REGS_LR(r) ((r)->regs[30])
 #define REGS_IN_USER(r) (((r)->pstate & 0xf) == 0) /* EL0t */
-#define REGS_ARG0(r) ((r)->regs[0]) /* at entry; orig_x0 differs on restart only */
+#define REGS_ARG0(r) ((r)->regs[0])		   /* at entry; orig_x0 differs on restart only */
 #define REGS_ARG1(r) ((r)->regs[1])
 #define REGS_ARG2(r) ((r)->regs[2])
 #define REGS_ARG3(r) ((r)->regs[3])

@@ -29,9 +29,9 @@ struct {
 } events SEC(".maps");
 
 enum counter {
-	COUNTER_LOST_RINGBUF,  /* a record found no room */
-	COUNTER_LOST_THREADS,  /* a thread found no room in threads */
-	COUNTER_LOST_FAULTS,   /* a fault began before the last one was done */
+	COUNTER_LOST_RINGBUF, /* a record found no room */
+	COUNTER_LOST_THREADS, /* a thread found no room in threads */
+	COUNTER_LOST_FAULTS,  /* a fault began before the last one was done */
 	COUNTER_SYSCALL_HITS,
 	COUNTER_SCHED_HITS,
 	COUNTER_FAULT_HITS,
@@ -57,17 +57,17 @@ struct {
 } contexts SEC(".maps");
 
 /* Set by the tracer before and during a cold start. */
-volatile __u32 active;		/* 0: every program returns at once */
-volatile __u64 nonce;		/* what the holder announces itself with */
-volatile __u64 cpu_mask;	/* the subject's CPUs */
-volatile __u16 sandbox_port;	/* network order; 0: requests are not looked for */
-volatile __u64 wakeup_bytes;	/* wake the reader when more is unread */
-volatile __u32 with_stacks;	/* take user stacks */
+volatile __u32 active;	     /* 0: every program returns at once */
+volatile __u64 nonce;	     /* what the holder announces itself with */
+volatile __u64 cpu_mask;     /* the subject's CPUs */
+volatile __u16 sandbox_port; /* network order; 0: requests are not looked for */
+volatile __u64 wakeup_bytes; /* wake the reader when more is unread */
+volatile __u32 with_stacks;  /* take user stacks */
 volatile __u32 with_kernel_stacks;
 
 /* Set by the programs. */
-volatile __u32 subject_tgid;	/* of the holder that announced itself */
-__u32 waiting_for_cpu;		/* subject's threads that are runnable and not running */
+volatile __u32 subject_tgid; /* of the holder that announced itself */
+__u32 waiting_for_cpu;	     /* subject's threads that are runnable and not running */
 
 static __always_inline void count(__u32 counter)
 {

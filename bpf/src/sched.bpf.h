@@ -216,7 +216,7 @@ int BPF_PROG(irq_handler_exit, int irq, struct irqaction *action)
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct thread fresh = { .syscall_nr = -1, .runnable = 1 };
+	struct thread fresh = {.syscall_nr = -1, .runnable = 1};
 	struct event_fork e = {};
 	__u32 tid;
 

@@ -10,8 +10,7 @@
 #define MAX_FRAMES (MAX_USER_FRAMES + MAX_KERNEL_FRAMES)
 
 /* Puts the user stack at frames and says in h how many there are. */
-static __always_inline void walk_user(struct event_header *h, __u64 *frames,
-				      const struct pt_regs *regs)
+static __always_inline void walk_user(struct event_header *h, __u64 *frames, const struct pt_regs *regs)
 {
 	__u64 fp = REGS_FP(regs);
 	__u64 record[2];
@@ -82,22 +81,22 @@ static __always_inline void emit_with_frames(void *record, __u64 fixed_size)
 }
 
 /* One buffer a CPU for each family of programs: they can interrupt each other. */
-#define SCRATCH(name, event)                             \
-	struct name##_record {                           \
-		struct event e;                          \
-		__u64 frames[MAX_FRAMES];                \
-	};                                               \
-	struct {                                         \
-		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
-		__uint(max_entries, 1);                  \
-		__type(key, __u32);                      \
-		__type(value, struct name##_record);     \
+#define SCRATCH(name, event)                                                                                 \
+	struct name##_record {                                                                               \
+		struct event e;                                                                              \
+		__u64 frames[MAX_FRAMES];                                                                    \
+	};                                                                                                   \
+	struct {                                                                                             \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                                     \
+		__uint(max_entries, 1);                                                                      \
+		__type(key, __u32);                                                                          \
+		__type(value, struct name##_record);                                                         \
 	} name##_scratch SEC(".maps")
 
-#define scratch(name)                                       \
-	({                                                  \
-		__u32 zero = 0;                             \
-		bpf_map_lookup_elem(&name##_scratch, &zero); \
+#define scratch(name)                                                                                        \
+	({                                                                                                   \
+		__u32 zero = 0;                                                                              \
+		bpf_map_lookup_elem(&name##_scratch, &zero);                                                 \
 	})
 
 #endif

@@ -25,7 +25,7 @@ static __always_inline void meet_holder(const struct pt_regs *regs)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 tid = (__u32)id;
-	struct thread fresh = { .tgid = id >> 32, .syscall_nr = -1 };
+	struct thread fresh = {.tgid = id >> 32, .syscall_nr = -1};
 
 	if (REGS_ARG0(regs) != HOLDER_MAGIC || !nonce || REGS_ARG1(regs) != nonce)
 		return;
@@ -102,8 +102,7 @@ static __always_inline void emit_request(__u32 nr, __u32 fd, const void *data)
 		return;
 	/* "GET /20", "PUT /20", "POST /20": all paths of the API begin with a year. */
 	if ((start & 0xffffffffffffffULL) != 0x30322f20544547ULL &&
-	    (start & 0xffffffffffffffULL) != 0x30322f20545550ULL &&
-	    start != 0x30322f2054534f50ULL)
+	    (start & 0xffffffffffffffULL) != 0x30322f20545550ULL && start != 0x30322f2054534f50ULL)
 		return;
 	if (!to_sandbox(fd))
 		return;
