@@ -64,14 +64,14 @@ func freePort(t *testing.T, network string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		at = c.LocalAddr()
 	} else {
 		c, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		at = c.Addr()
 	}
 	_, port, _ := net.SplitHostPort(at.String())

@@ -45,7 +45,7 @@ func markers(t *testing.T, binary string, code []byte) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	lines, text := f.Section(".gopclntab"), f.Section(".text")
 	if lines == nil || text == nil {
 		t.Fatal("no .gopclntab or no .text")
