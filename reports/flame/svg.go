@@ -363,6 +363,7 @@ func fit(name string, width float64) string {
 	for i, r := range name {
 		if used += cells(r); used > room {
 			cut := i
+			used -= cells(r)
 			for used > room-1 {
 				last, size := utf8.DecodeLastRuneInString(name[:cut])
 				if cut -= size; cut <= 0 {
