@@ -2,6 +2,7 @@ package traceagent
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"strings"

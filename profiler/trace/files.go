@@ -327,3 +327,8 @@ func (s semantics) closes(c *Call) bool {
 	}
 	return c.Args[s.cloexec]&openCloexec != 0
 }
+
+// Opens reports whether the call makes a descriptor of a path.
+func (tl *Timeline) Opens(c *Call) bool {
+	return semanticsOf[tl.SyscallName(c.Syscall)].effect == effectOpen
+}

@@ -226,3 +226,17 @@ func FuzzRender(f *testing.F) {
 		}
 	})
 }
+
+func TestFit(t *testing.T) {
+	const name = "github.com/initprof/initprof/extension/boot.(*Extension).Run"
+	for room, want := range map[int]string{
+		60: name, 40: "boot.(*Extension).Run", 10: "boot.(*Ex…", 3: "bo…", 2: "",
+	} {
+		if got := fit(name, 6.5+float64(room)*charWidth); got != want {
+			t.Errorf("%d characters: %q, want %q", room, got, want)
+		}
+	}
+	if got := fit("漢字漢字", 6.5+5*charWidth); got != "漢字…" {
+		t.Errorf("wide characters: %q", got)
+	}
+}

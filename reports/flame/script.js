@@ -44,6 +44,10 @@
   function shorten(name, width) {
     var room = Math.floor((width - 6) / charWidth);
     if (room < 3) return "";
+    if (Array.from(name).length > room) { // the directories of an import path go first
+      var slash = name.split(/[([<{ ]/, 1)[0].lastIndexOf("/");
+      if (slash >= 0 && slash + 1 < name.length) name = name.slice(slash + 1);
+    }
     var cells = Array.from(name), used = 0;
     for (var i = 0; i < cells.length; i++) {
       var code = cells[i].codePointAt(0);

@@ -343,16 +343,27 @@ func percent(part, whole int64, decimals int) string {
 	return fmt.Sprintf("%d.%0*d %%", q/unit, decimals, q%unit)
 }
 
-// fit shortens a name to a width in pixels; too little shows nothing.
+// fit shortens a name to a width in pixels; too little shows nothing. The
+// directories of a Go import path go first: what is called tells more.
 func fit(name string, width float64) string {
 	room := int((width - 6) / charWidth)
 	if room < 3 {
 		return ""
 	}
+	if utf8.RuneCountInString(name) > room {
+		plain := name
+		if i := strings.IndexAny(name, "([<{ "); i >= 0 {
+			plain = name[:i]
+		}
+		if i := strings.LastIndexByte(plain, '/'); i >= 0 && i+1 < len(name) {
+			name = name[i+1:]
+		}
+	}
 	used := 0
 	for i, r := range name {
 		if used += cells(r); used > room {
 			cut := i
+			used -= cells(r)
 			for used > room-1 {
 				last, size := utf8.DecodeLastRuneInString(name[:cut])
 				if cut -= size; cut <= 0 {

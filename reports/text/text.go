@@ -170,7 +170,8 @@ func (p *printer) subject(r *analysis.Report) {
 		add("%d failed", failed)
 	}
 	add("%s", r.Settings.As)
-	add("%s", strings.TrimSpace(r.Subject.Language+" "+r.Subject.LanguageVersion))
+	version := strings.TrimPrefix(r.Subject.LanguageVersion, r.Subject.Language) // "go1.26.8" says go itself
+	add("%s", strings.TrimSpace(r.Subject.Language+" "+version))
 	add("%s", r.Subject.Linkage)
 	if r.Settings.Until != "" && r.Settings.Until != "next" {
 		add("until %s", r.Settings.Until)

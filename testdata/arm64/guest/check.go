@@ -1,0 +1,148 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+)
+
+// check runs the named steps in order and gives the exit status: 1 if any of
+// them failed.
+func check(steps []string) int {
+	status := 0
+	for _, step := range steps {
+		fmt.Println("==", step)
+		var err error
+		switch step {
+		case "bpf":
+			err = command("/bin/bpf.test", "-test.v")
+		case "capture":
+			err = captureCheck()
+		case "record":
+			err = errors.Join(recordCheck(recordCase{
+				name: "dynamic C extension", subject: []string{"/subjects/extension", "getppid", "1000"},
+				phases: []string{"exec", "loader", "runtime_init", "register", "next"},
+				calls:  map[string]float64{"getppid": 1000, "connect": 1, "socket": 1},
+			}), recordCheck(recordCase{
+				name: "static Go extension, stripped", subject: []string{"/subjects/go-stripped"},
+				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
+				calls:  map[string]float64{"bind": 1},
+			}))
+		default:
+			err = errors.New("no such step")
+		}
+		if err != nil {
+			fmt.Printf("%s: %v\n", step, err)
+			status = 1
+		}
+	}
+	return status
+}
+
+func command(path string, args ...string) error {
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	return cmd.Run()
+}
+
+type recordCase struct {
+	name    string
+	subject []string
+	phases  []string           // must be there, in this order
+	calls   map[string]float64 // system calls per cold start
+}
+
+// report is what is asserted of `report --format json`; it is declared anew, so
+// that the schema is checked and not the program's own structs.
+type report struct {
+	Schema string
+	Runs   []struct {
+		Traced     bool
+		Outcome    string
+		LostEvents int64 `json:"lost_events"`
+		WallNS     int64 `json:"wall_ns"`
+		Phases     []struct {
+			Name    string
+			DeltaNS int64 `json:"delta_ns"`
+		}
+	}
+	Syscalls []struct {
+		Name  string
+		Count float64
+	}
+	Faults struct{ Minor float64 }
+}
+
+func recordCheck(c recordCase) error {
+	args := append([]string{"record", "--quiet", "-n", "3", "--untraced", "1", "--timeout", "120s", "-o", "/tmp/run.initprof", "--"}, c.subject...)
+	if err := command("/bin/initprof", args...); err != nil {
+		return fmt.Errorf("%s: record: %w", c.name, err)
+	}
+	defer os.RemoveAll("/tmp/run.initprof")
+	out, err := exec.Command("/bin/initprof", "report", "/tmp/run.initprof", "--format", "json").Output()
+	if err != nil {
+		return fmt.Errorf("%s: report: %w", c.name, err)
+	}
+	var r report
+	if err := json.Unmarshal(out, &r); err != nil {
+		return fmt.Errorf("%s: report: %w", c.name, err)
+	}
+	return c.compare(r)
+}
+
+func (c recordCase) compare(r report) error {
+	var errs []error
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf(c.name+": "+format, args...))
+	}
+	if r.Schema != "initprof/report/v1" {
+		wrong("schema %q", r.Schema)
+	}
+	traced := 0
+	for i, run := range r.Runs {
+		if run.Outcome != "ok" {
+			wrong("run %d: outcome %q", i+1, run.Outcome)
+		}
+		if !run.Traced {
+			continue
+		}
+		traced++
+		if run.LostEvents != 0 {
+			wrong("run %d: %d events lost", i+1, run.LostEvents)
+		}
+		var names []string
+		var sum int64
+		for _, p := range run.Phases {
+			sum += p.DeltaNS
+			if slices.Contains(c.phases, p.Name) {
+				names = append(names, p.Name)
+			}
+		}
+		if !slices.Equal(names, c.phases) {
+			wrong("run %d: phases %q, want %q", i+1, names, c.phases)
+		}
+		if sum != run.WallNS {
+			wrong("run %d: phases sum to %d ns of %d", i+1, sum, run.WallNS)
+		}
+	}
+	if traced != 3 {
+		wrong("%d traced cold starts, want 3", traced)
+	}
+	counts := map[string]float64{}
+	for _, s := range r.Syscalls {
+		counts[s.Name] = s.Count
+	}
+	for name, want := range c.calls {
+		if counts[name] != want {
+			wrong("%v calls of %s, want %v", counts[name], name, want)
+		}
+	}
+	if r.Faults.Minor <= 0 {
+		wrong("no minor faults")
+	}
+	fmt.Printf("%s: %d traced, %v calls, %v minor faults\n", c.name, traced, counts, r.Faults.Minor)
+	return errors.Join(errs...)
+}
