@@ -2,7 +2,6 @@ package traceagent
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"strings"
