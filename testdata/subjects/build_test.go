@@ -36,6 +36,7 @@ func environment(t *testing.T) (api string, seen func() string) {
 		t.Fatal(err)
 	}
 	return server.Listener.Addr().String(), func() string {
+		server.Close() // waits for the requests under way
 		close(requests)
 		var names []string
 		for name := range requests {
