@@ -1,316 +1,334 @@
-// Package phase finds, in the timeline of one cold start, its window and the
-// phases that tile it, the spans beside them, and the requests to the runtime
-// API.
-//
-// It stands between symbolize and profile: whoever blames time on a phase asks
-// it when. A phase is named by the checkpoint that ends it; all sources (what
-// every program passes, declared checkpoints) merge by time.
-//
-// Clock: CLOCK_MONOTONIC, nanoseconds.
 package phase
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/initprof/initprof/profiler/trace"
 )
 
-// Sources of a phase, as reports name them.
+// Source tells who named a checkpoint.
+type Source string
+
+// The sources, named as in reports.
 const (
-	Universal  = "universal"
-	Checkpoint = "checkpoint"
+	Universal  Source = "universal"
+	Checkpoint Source = "checkpoint"
+	ByRule     Source = "rule"
 )
 
-// Paths of the runtime API that end phases.
+// Names of the universal phases, and of the one that a cold start did not end.
 const (
-	registerPath  = "/2020-01-01/extension/register"
-	nextPath      = "/2020-01-01/extension/event/next"
-	runtimePath   = "/2018-06-01/runtime/invocation/next"
-	telemetryPath = "/2022-07-01/telemetry"
+	Exec               = "exec"
+	Loader             = "loader"
+	RuntimeInit        = "runtime_init"
+	Register           = "register"
+	TelemetrySubscribe = "telemetry_subscribe"
+	Next               = "next"
+	Exit               = "exit"
+	Unfinished         = "unfinished"
 )
 
-// Received is a request as the environment saw it: the fallback where the
-// subject's own system calls do not show it, and the source of its status.
+// Subscribe outcomes; "" is unknown.
+const (
+	SubscribeOK      = "ok"
+	SubscribeRefused = "refused"
+	SubscribePending = "pending" // unanswered at the end of the window
+	SubscribeNone    = "none"
+)
+
+// Input is a cold start. All times are CLOCK_MONOTONIC nanoseconds.
+type Input struct {
+	Timeline *trace.Timeline // nil: not traced; phases then rest on Received alone
+	PID      int             // of the released task; 0: of the first exec
+	Release  int64           // of the holder: the window's start where no exec was seen
+	Runtime  bool            // the subject is a function's runtime, not an extension
+	Until    Until           // the window's end
+	Rules    []Rule
+	Received []Received // the subject's requests as the environment saw them, by time
+	Logs     []LogLine  // for rules and ends that match output
+}
+
+// Received is a request of the subject as the environment saw it.
 type Received struct {
 	Method, Path string
-	At, Answered int64
+	At           int64 // received
+	Answered     int64 // 0: not
 	Status       int
 }
 
-// Input is one cold start.
-type Input struct {
-	Timeline   *trace.Timeline // nil: untraced
-	SubjectPID int
-	AsRuntime  bool
-	Released   int64 // t0 of a cold start without timeline
-	Received   []Received
+// LogLine is a line that the subject printed.
+type LogLine struct {
+	FD   int   // 1 or 2
+	End  int64 // bytes of that stream up to and with this line; 0: unknown
+	Read int64 // when it was read from the pipe
+	Text string
 }
 
-// Phase is the half-open interval that ends at the checkpoint of its name.
-type Phase struct {
-	Name, Source string
-	Start, End   int64
-}
-
-// Span is declared work that may overlap with other work.
-type Span struct {
-	Name       string
-	ID         uint64
-	Start, End int64
-	Overlap    int64 // ns of it in which another span was open too
-}
-
-// Request is one request to the runtime API.
-type Request struct {
-	Method, Path string
-	Start        int64 // entry of the call that sent it
-	End          int64 // return of the call that read the answer; 0: unanswered in the window
-	Status       int   // 0 if unknown
-}
-
-// Result is what was found.
+// Result is the window and what it divides into.
 type Result struct {
-	Start, End int64 // the window; End is 0 where /next was not reached
-	Phases     []Phase
-	Spans      []Span
-	Requests   []Request
-	Warnings   []string
+	Start, End int64
+	Reached    bool // the chosen end; otherwise End is where the subject or the recording ended
+	Traced     bool // Start is the entry of execve, otherwise the release
+
+	Phases           []Phase // tile [Start, End)
+	Spans            []Span  // by start
+	Requests         []Request
+	SubscribeOutcome string
+	FirstNext        int64 // entry of the call that carried the first /next, 0: none
+	Warnings         []string
 }
 
-// At returns the name of the phase that holds a time, or "" outside the window.
-func (r *Result) At(at int64) string {
-	i, found := slices.BinarySearchFunc(r.Phases, at, func(p Phase, at int64) int {
-		switch {
-		case p.End <= at:
-			return -1
-		case p.Start > at:
-			return 1
+// Phase is a part of the window.
+type Phase struct {
+	Name       string
+	Source     Source
+	Start, End int64
+	Fallback   bool // End is the environment's time of receipt or reading, not the subject's
+}
+
+// point is a checkpoint.
+type point struct {
+	name     string
+	source   Source
+	at       int64
+	fallback bool
+}
+
+// Compute finds the window and its phases. The error is that of Check; what a
+// recording lacks is a warning.
+func Compute(in Input) (*Result, error) {
+	r := &Result{}
+	c := &computation{Input: in, Result: r}
+	c.start()
+	c.requests()
+	points := c.universal()
+	points = append(points, c.declared()...)
+	points = append(points, c.byRules()...)
+	end := c.end()
+	ended := r.Start
+	if c.Timeline != nil {
+		ended = c.Timeline.Stop
+		if p := c.Timeline.Process(c.PID); p != nil {
+			ended = p.End
 		}
-		return 0
-	})
-	if !found {
-		return ""
 	}
-	return r.Phases[i].Name
+	r.divide(points, end, ended)
+	c.subscribe()
+	c.spans(points)
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
-// boundary ends a phase.
-type boundary struct {
-	at           int64
-	name, source string
+type computation struct {
+	Input
+	*Result
+	execs []execution // of the released task
 }
 
-// Find finds the window and what tiles it. A cold start that did not reach
-// /next has a window up to the end of its recording, without the phase next.
-func Find(in Input) Result {
-	if in.Timeline == nil {
-		return fromReceived(in)
+// execution is one exec of the released task.
+type execution struct {
+	*trace.Exec
+	entry, done int64 // of the execve call
+}
+
+func (c *computation) warn(format string, args ...any) {
+	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
+}
+
+func (c *computation) start() {
+	c.Result.Start = c.Release
+	if c.Timeline == nil {
+		return
 	}
-	var r Result
-	tl := in.Timeline
-	exec := firstExec(tl, in.SubjectPID)
-	if exec == nil {
-		r.Warnings = append(r.Warnings, "no exec of the subject was seen: there are no phases")
-		return r
+	for _, e := range c.Timeline.Execs {
+		if c.PID == 0 {
+			c.PID = e.PID
+		}
+		if e.PID != c.PID || e.Time < c.Release {
+			continue
+		}
+		x := execution{Exec: e, entry: e.Time, done: e.Time}
+		if t := c.Timeline.Thread(e.TID, e.Time); t != nil {
+			for _, call := range t.Calls {
+				if call.Begin <= e.Time && e.Time <= call.Until {
+					x.entry = call.Begin
+					if call.Returned() {
+						x.done = call.Until
+					}
+				}
+			}
+		}
+		c.execs = append(c.execs, x)
 	}
-	r.Start = exec.Begin
-	var ends []boundary
-	ends = append(ends, boundary{exec.Until, "exec", Universal})
-	r.Requests = requests(tl, exec.Begin)
-	want := nextPath
-	if in.AsRuntime {
-		want = runtimePath
+	if len(c.execs) == 0 {
+		c.warn("no exec of the subject was recorded: the window begins at its release")
+		return
 	}
-	limit := tl.Stop
-	for _, q := range r.Requests {
-		if q.Path == want {
-			r.End, limit = q.Start, q.Start
+	c.Result.Start, c.Traced = c.execs[0].entry, true
+}
+
+// universal lists the points that every program passes.
+func (c *computation) universal() []point {
+	var points []point
+	add := func(name string, at int64, fallback bool) {
+		points = append(points, point{name, Universal, at, fallback})
+	}
+	for n, x := range c.execs {
+		add(Exec, x.done, false)
+		until := int64(1<<63 - 1)
+		if n+1 < len(c.execs) {
+			until = c.execs[n+1].entry
+		}
+		entered, reached := false, false
+		for _, m := range c.Timeline.Marks {
+			if m.PID != c.PID || m.Time < x.Time || m.Time >= until {
+				continue
+			}
+			if m.Kind == trace.MarkEntry && x.Base != 0 && !entered {
+				entered = true
+				add(Loader, m.Time, false)
+			}
+			if m.Kind == trace.MarkMain && !reached {
+				reached = true
+				add(RuntimeInit, m.Time, false)
+			}
+		}
+		if x.Base != 0 && !entered && until == 1<<63-1 {
+			c.warn("the program's entry was not seen: the loader's time stands in the phase that follows it")
+		}
+	}
+	for _, q := range c.Requests {
+		switch {
+		case q.End == 0:
+		case q.isRegister():
+			add(Register, q.End, q.Fallback)
+		case q.isSubscribe():
+			add(TelemetrySubscribe, q.End, q.Fallback)
+		}
+	}
+	return points
+}
+
+func (c *computation) declared() []point {
+	var points []point
+	if c.Timeline != nil {
+		for _, m := range c.Timeline.Marks {
+			if m.Kind == trace.MarkCheckpoint {
+				points = append(points, point{name: m.Name, source: Checkpoint, at: m.Time})
+			}
+		}
+	}
+	return points
+}
+
+// end finds the point that ends the window; its at is 0 if it was not reached.
+func (c *computation) end() point {
+	var next point
+	for _, q := range c.Requests {
+		if q.isNext(c.Runtime) {
+			c.FirstNext = q.Start
+			next = point{Next, Universal, q.Start, q.Fallback}
 			break
 		}
 	}
-	if r.End == 0 {
-		for _, q := range in.Received {
-			if q.Path == want && q.At > r.Start {
-				r.End, limit = q.At, q.At
-				r.Warnings = append(r.Warnings, "the request for /next was not seen in the subject's system calls: the window ends where the environment received it")
-				break
+	switch c.Until.Kind {
+	case UntilExit:
+		p := point{name: Exit, source: Universal}
+		if c.Timeline != nil {
+			for _, e := range c.Timeline.Exits {
+				if e.PID == c.PID && e.GroupDead {
+					p.at = e.Time
+				}
 			}
 		}
-	}
-	r.Requests = slices.DeleteFunc(r.Requests, func(q Request) bool { return q.Start > limit })
-	r.join(in.Received)
-	ends = append(ends, r.marks(tl, in.SubjectPID, limit)...)
-	for _, q := range r.Requests {
-		if q.End == 0 || q.End > limit {
-			continue
-		}
-		switch q.Path {
-		case registerPath:
-			ends = append(ends, boundary{q.End, "register", Universal})
-		case telemetryPath:
-			ends = append(ends, boundary{q.End, "telemetry_subscribe", Universal})
-		}
-	}
-	if r.End != 0 {
-		ends = append(ends, boundary{r.End, "next", Universal})
-	}
-	r.tile(ends, limit)
-	return r
-}
-
-// fromReceived knows only what the environment saw.
-func fromReceived(in Input) Result {
-	r := Result{Start: in.Released}
-	var ends []boundary
-	for _, q := range in.Received {
-		r.Requests = append(r.Requests, Request{Method: q.Method, Path: q.Path, Start: q.At, End: q.Answered, Status: q.Status})
-		switch {
-		case r.End != 0:
-		case q.Path == registerPath && q.Answered != 0:
-			ends = append(ends, boundary{q.Answered, "register", Universal})
-		case q.Path == telemetryPath && q.Answered != 0:
-			ends = append(ends, boundary{q.Answered, "telemetry_subscribe", Universal})
-		case q.Path == nextPath && !in.AsRuntime, q.Path == runtimePath && in.AsRuntime:
-			r.End = q.At
-			ends = append(ends, boundary{q.At, "next", Universal})
-		}
-	}
-	if r.End != 0 {
-		r.tile(ends, r.End)
-	}
-	return r
-}
-
-// firstExec is the first execve of the subject that succeeded.
-func firstExec(tl *trace.Timeline, pid int) *trace.Call {
-	for _, e := range tl.Execs {
-		if e.PID != pid {
-			continue
-		}
-		for _, c := range tl.Calls {
-			if c.Path != "" && c.PID == pid && c.Begin <= e.Time && e.Time <= c.Until &&
-				strings.HasPrefix(tl.SyscallName(c.Syscall), "execve") {
-				return c
+		return p
+	case UntilLog:
+		for _, line := range c.Logs {
+			if c.Until.pattern.MatchString(line.Text) {
+				at, fallback := c.printed(line)
+				return point{"log", ByRule, at, fallback}
 			}
+		}
+		return point{}
+	case UntilSymbol:
+		if c.Timeline != nil {
+			for _, m := range c.Timeline.Marks {
+				if m.Kind == trace.MarkSymbol && m.Name == c.Until.Symbol {
+					return point{name: "symbol", source: ByRule, at: m.Time}
+				}
+			}
+		}
+		return point{}
+	}
+	return next
+}
+
+// divide tiles the window. Points outside of it make no phase.
+// Where the end was not reached, the window is what was recorded of the subject.
+func (r *Result) divide(points []point, end point, ended int64) {
+	r.End, r.Reached = end.at, end.at > r.Start
+	last := max(r.Start, ended)
+	for _, p := range points {
+		last = max(last, p.at)
+	}
+	if !r.Reached {
+		r.End = last
+		end = point{name: Unfinished, source: Universal, at: r.End}
+	}
+	slices.SortStableFunc(points, func(x, y point) int { return cmp.Compare(x.at, y.at) })
+	seen := map[string]int{}
+	at := r.Start
+	add := func(p point) {
+		seen[p.name]++
+		name := p.name
+		if n := seen[p.name]; n > 1 {
+			name = fmt.Sprintf("%s#%d", name, n)
+		}
+		r.Phases = append(r.Phases, Phase{Name: name, Source: p.source, Start: at, End: p.at, Fallback: p.fallback})
+		at = p.at
+	}
+	for _, p := range points {
+		if p.at >= at && p.at > r.Start && p.at < r.End {
+			add(p)
+		} else if p.at == r.End && !r.Reached && p.at > r.Start {
+			add(p)
+		}
+	}
+	if at < r.End || r.Reached {
+		add(end)
+	}
+}
+
+// At returns the phase that holds time t, nil outside of the window.
+func (r *Result) At(t int64) *Phase {
+	for n := range r.Phases {
+		if p := &r.Phases[n]; p.Start <= t && t < p.End {
+			return p
 		}
 	}
 	return nil
 }
 
-// requests finds the requests in the system calls since the exec, each with the
-// call that read its answer: the first that returned data on the descriptor.
-func requests(tl *trace.Timeline, from int64) []Request {
-	type connection struct {
-		pid int
-		fd  uint64
-	}
-	open := map[connection]int{}
-	var found []Request
-	for _, c := range tl.Calls {
-		if c.Begin < from {
-			continue
-		}
-		id := connection{c.PID, c.Args[0]}
-		if c.Request != nil {
-			open[id] = len(found)
-			found = append(found, Request{Method: c.Request.Method, Path: c.Request.Path, Start: c.Begin})
-			continue
-		}
-		if i, ok := open[id]; ok && tl.Reads(c) && c.Returned() && c.Return > 0 {
-			found[i].End = c.Until
-			delete(open, id)
-		} else if ok && tl.SyscallName(c.Syscall) == "close" {
-			delete(open, id)
-		}
-	}
-	slices.SortStableFunc(found, func(a, b Request) int { return cmp.Compare(a.Start, b.Start) })
-	return found
-}
-
-// join gives the requests the statuses that the environment answered.
-func (r *Result) join(received []Received) {
-	used := make([]bool, len(received))
-	for i := range r.Requests {
-		for k, q := range received {
-			if !used[k] && q.Path == r.Requests[i].Path && q.Method == r.Requests[i].Method {
-				used[k], r.Requests[i].Status = true, q.Status
-				break
-			}
-		}
-	}
-}
-
-// marks turns the subject's marks into phase ends and spans.
-func (r *Result) marks(tl *trace.Timeline, pid int, limit int64) []boundary {
-	var ends []boundary
-	type key struct {
-		name string
-		id   uint64
-	}
-	open := map[key]int64{}
-	for _, m := range tl.Marks {
-		if m.Time < r.Start || m.Time > limit {
-			continue
-		}
-		switch m.Kind {
-		case trace.MarkEntry:
-			if m.PID == pid {
-				ends = append(ends, boundary{m.Time, "loader", Universal})
-			}
-		case trace.MarkMain:
-			if m.PID == pid {
-				ends = append(ends, boundary{m.Time, "runtime_init", Universal})
-			}
-		case trace.MarkCheckpoint:
-			ends = append(ends, boundary{m.Time, m.Name, Checkpoint})
-		case trace.MarkSpanBegin:
-			open[key{m.Name, m.ID}] = m.Time
-		case trace.MarkSpanEnd:
-			if begin, ok := open[key{m.Name, m.ID}]; ok {
-				delete(open, key{m.Name, m.ID})
-				r.Spans = append(r.Spans, Span{Name: m.Name, ID: m.ID, Start: begin, End: m.Time})
-			}
-		}
-	}
-	slices.SortStableFunc(r.Spans, func(a, b Span) int { return cmp.Compare(a.Start, b.Start) })
-	for i := range r.Spans {
-		r.Spans[i].Overlap = overlap(r.Spans, i)
-	}
-	return ends
-}
-
-// overlap is how long another span was open within span i.
-func overlap(spans []Span, i int) int64 {
-	var total int64
-	at := spans[i].Start
-	for k, s := range spans { // by start
-		if k == i || s.End <= at || s.Start >= spans[i].End {
-			continue
-		}
-		from, to := max(at, s.Start), min(spans[i].End, s.End)
-		total += to - from
-		at = to
-	}
-	return total
-}
-
-// tile makes the phases: each begins where the one before it ends.
-func (r *Result) tile(ends []boundary, limit int64) {
-	slices.SortStableFunc(ends, func(a, b boundary) int { return cmp.Compare(a.at, b.at) })
-	seen := map[string]int{}
+// Check verifies that the phases tile the window and carry distinct names.
+func (r *Result) Check() error {
 	at := r.Start
-	for _, e := range ends {
-		if e.at < at || e.at > limit {
-			continue
+	names := map[string]bool{}
+	for _, p := range r.Phases {
+		if p.Start != at || p.End < p.Start {
+			return fmt.Errorf("phase %s is [%d, %d) where the one before it ends at %d", p.Name, p.Start, p.End, at)
 		}
-		seen[e.name]++
-		if n := seen[e.name]; n > 1 {
-			e.name = fmt.Sprintf("%s#%d", e.name, n)
+		if names[p.Name] {
+			return fmt.Errorf("two phases are named %s", p.Name)
 		}
-		r.Phases = append(r.Phases, Phase{Name: e.name, Source: e.source, Start: at, End: e.at})
-		at = e.at
+		names[p.Name] = true
+		at = p.End
 	}
+	if at != r.End {
+		return fmt.Errorf("the phases end at %d, the window at %d", at, r.End)
+	}
+	return nil
 }

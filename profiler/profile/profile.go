@@ -1,13 +1,20 @@
-// Package profile turns the timeline of a cold start into weighted stacks, one
-// set a signal, and these into pprof profiles.
+// Package profile turns what threads did in the windows of cold starts into
+// pprof profiles, one a signal. It reads timelines (trace), phases (phase) and
+// frames (symbolize); analysis and the reports stand to its right. The flame
+// graphs are drawn from these profiles too (Stacks), so that both say the same.
 //
-// It stands between phase and analysis: reports/flame draws the same stacks.
+// Values are totals over the cold starts added, of which the comments hold the
+// number. Whatever lasts longer than a phase is split at the phase's borders,
+// and nothing outside of a window counts.
 package profile
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"time"
 
 	pprofile "github.com/google/pprof/profile"
 
@@ -16,324 +23,194 @@ import (
 	"github.com/initprof/initprof/profiler/trace"
 )
 
-// Signals that profiles are made of.
+// Signal is what a profile measures; it is also the name of its file.
+type Signal string
+
+// The signals. Each has the number of its events first and time next.
 const (
-	CPU      = "cpu"
-	OffCPU   = "off_cpu"
-	Syscalls = "syscalls"
-	Faults   = "faults"
+	CPU      Signal = "cpu"      // samples/count, cpu/nanoseconds
+	OffCPU   Signal = "off_cpu"  // waits/count, off_cpu/nanoseconds: runnable and waiting
+	Syscalls Signal = "syscalls" // syscalls/count, syscall/nanoseconds: entry to exit
+	Faults   Signal = "faults"   // minor_faults/count, major_faults/count, fault/nanoseconds
 )
 
-// All lists the signals, in the order of reports.
-var All = []string{CPU, OffCPU, Syscalls, Faults}
+// Signals lists all of them.
+var Signals = []Signal{CPU, OffCPU, Syscalls, Faults}
 
-// Sample is a weighted stack.
-type Sample struct {
-	Stack  []symbolize.Location // leaf first
-	Values []int64              // as the sample types of its signal
-	Labels map[string]string
-}
-
-// types are the pprof sample types of each signal; the last one is the default.
-var types = map[string][]*pprofile.ValueType{
-	CPU:      {{Type: "samples", Unit: "count"}, {Type: "cpu", Unit: "nanoseconds"}},
-	OffCPU:   {{Type: "waits", Unit: "count"}, {Type: "off_cpu", Unit: "nanoseconds"}},
-	Syscalls: {{Type: "syscalls", Unit: "count"}, {Type: "syscall", Unit: "nanoseconds"}},
-	Faults: {
-		{Type: "minor_faults", Unit: "count"}, {Type: "major_faults", Unit: "count"}, {Type: "fault", Unit: "nanoseconds"},
-	},
-}
-
-// Source is one cold start.
-type Source struct {
-	Timeline *trace.Timeline
-	Found    phase.Result
-	Resolver *symbolize.Resolver
-	SampleHz int
-}
-
-// Collect returns the weighted stacks of a signal inside the window, clipped at
-// the borders of phases.
-func (s Source) Collect(signal string) []Sample {
-	c := collector{Source: s}
-	end := s.Found.End
-	if end == 0 {
-		end = s.Timeline.Stop
-	}
-	switch signal {
+// types lists the sample types of a signal, time last, which is the default.
+func (s Signal) types() []*pprofile.ValueType {
+	count := func(name string) *pprofile.ValueType { return &pprofile.ValueType{Type: name, Unit: "count"} }
+	ns := func(name string) *pprofile.ValueType { return &pprofile.ValueType{Type: name, Unit: "nanoseconds"} }
+	switch s {
 	case CPU:
-		c.cpu(s.Found.Start, end)
+		return []*pprofile.ValueType{count("samples"), ns("cpu")}
 	case OffCPU:
-		c.offCPU(s.Found.Start, end)
+		return []*pprofile.ValueType{count("waits"), ns("off_cpu")}
 	case Syscalls:
-		c.syscalls(s.Found.Start, end)
+		return []*pprofile.ValueType{count("syscalls"), ns("syscall")}
 	case Faults:
-		c.faults(s.Found.Start, end)
+		return []*pprofile.ValueType{count("minor_faults"), count("major_faults"), ns("fault")}
 	}
-	return c.samples
+	return nil
 }
 
-type collector struct {
-	Source
-	samples []Sample
+// Symbolizer names addresses: a *symbolize.Resolver.
+type Symbolizer interface {
+	Resolve(pid int, at int64, address uint64, kernel, returnAddress bool) symbolize.Location
 }
 
-func (c *collector) cpu(from, to int64) {
-	if c.SampleHz == 0 {
-		return
-	}
-	period := int64(1e9) / int64(c.SampleHz)
-	for _, s := range c.Timeline.Samples {
-		if s.Time < from || s.Time >= to {
-			continue
-		}
-		state := trace.StateUser
-		if s.Kernel {
-			state = trace.StateKernel
-		}
-		c.add(s.PID, s.Time, s.Stack, []int64{1, period}, s.Thread, "state", state.String())
-	}
+// Options describes all cold starts of a builder.
+type Options struct {
+	Tool    string        // version of initprof
+	Kernel  string        // release
+	Main    string        // path of the main binary, whose mapping comes first
+	BuildID string        // of the main binary
+	Period  time.Duration // between two samples of a CPU; 0: no samples
+	Time    time.Time     // when recording began; zero: not told
 }
 
-func (c *collector) offCPU(from, to int64) {
-	for _, t := range c.Timeline.Threads {
-		for i := range t.Between(from, to) {
-			if i.State != trace.StateWaiting && i.State != trace.StateRunnable {
-				continue
-			}
-			labels := []string{"state", i.State.String()}
-			if i.Syscall != nil {
-				labels = append(labels, "syscall", c.Timeline.SyscallName(i.Syscall.Syscall))
-			}
-			at := i.Start
-			if i.Left != nil {
-				at = i.Left.Time
-			}
-			c.split(i.Start, i.End, func(ns int64, first bool, phase string) {
-				count := int64(0)
-				if first {
-					count = 1
-				}
-				c.add(t.PID, at, i.Stack(), []int64{count, ns}, t, append(labels, "phase", phase)...)
-			})
-		}
-	}
+// ColdStart is one traced cold start.
+type ColdStart struct {
+	Timeline   *trace.Timeline
+	Phases     *phase.Result
+	Symbolizer Symbolizer // nil: addresses stay without names
+	Lost       uint64     // events
 }
 
-func (c *collector) syscalls(from, to int64) {
-	for _, call := range c.Timeline.Calls {
-		if call.Until < from || call.Begin >= to {
-			continue
-		}
-		name := c.Timeline.SyscallName(call.Syscall)
-		at := call.Begin
-		if strings.HasPrefix(name, "execve") && call.Returned() && call.Return == 0 {
-			at = call.Until + 1 // its stack is the new program's
-		}
-		c.split(max(call.Begin, from), min(call.Until, to), func(ns int64, first bool, phase string) {
-			count := int64(0)
-			if first {
-				count = 1
-			}
-			c.add(call.PID, at, call.Stack, []int64{count, ns}, call.Thread, "syscall", name, "phase", phase)
-		})
-	}
-}
-
-func (c *collector) faults(from, to int64) {
-	for _, f := range c.Timeline.Faults {
-		if f.Begin < from || f.Begin >= to {
-			continue
-		}
-		minor, major := int64(1), int64(0)
-		if f.Major {
-			minor, major = 0, 1
-		}
-		c.split(f.Begin, min(f.Until, to), func(ns int64, first bool, phase string) {
-			if !first {
-				minor, major = 0, 0
-			}
-			c.add(f.PID, f.Begin, f.Stack, []int64{minor, major, ns}, f.Thread, "mapping", f.Region.Path, "phase", phase)
-		})
-	}
-}
-
-// split calls f for each part of [from, to) that lies in one phase.
-func (c *collector) split(from, to int64, f func(ns int64, first bool, phase string)) {
-	first := true
-	for _, p := range c.Found.Phases {
-		a, b := max(from, p.Start), min(to, p.End)
-		if a < b || (a == b && first && from == to && a < p.End) {
-			f(b-a, first, p.Name)
-			first = false
-		}
-	}
-	if first {
-		f(max(0, to-from), true, "")
-	}
-}
-
-func (c *collector) add(pid int, at int64, s trace.Stack, values []int64, t *trace.Thread, labels ...string) {
-	sample := Sample{Stack: c.locations(pid, at, s), Values: values, Labels: map[string]string{}}
-	for i := 0; i+1 < len(labels); i += 2 {
-		if labels[i+1] != "" {
-			sample.Labels[labels[i]] = labels[i+1]
-		}
-	}
-	if _, ok := sample.Labels["phase"]; !ok {
-		if p := c.Found.At(at); p != "" {
-			sample.Labels["phase"] = p
-		}
-	}
-	if t != nil {
-		sample.Labels["thread"] = t.Label()
-	}
-	c.samples = append(c.samples, sample)
-}
-
-// locations names a stack. The frames of the tracer itself on top of the
-// kernel's part are cut off, and the caller of a function without a frame,
-// which frame pointers skip, is put back.
-func (c *collector) locations(pid int, at int64, s trace.Stack) []symbolize.Location {
-	all := make([]symbolize.Location, 0, len(s.Kernel)+len(s.User)+1)
-	for i, a := range s.Kernel {
-		l := c.Resolver.Resolve(pid, at, a, true, i > 0)
-		if name := l.Function(); name == "__schedule" || name == "schedule" {
-			all = all[:0]
-			continue
-		}
-		all = append(all, l)
-	}
-	for i, a := range s.User {
-		l := c.Resolver.Resolve(pid, at, a, false, i > 0)
-		if l.Module == "" && i > 0 && len(l.Frames) == 0 {
-			break // no code lies there: the frame pointer was none
-		}
-		all = append(all, l)
-		if i == 0 && len(l.Frames) > 0 && strings.HasSuffix(l.Frames[0].File, ".s") && s.Caller != 0 &&
-			(len(s.User) == 1 || s.User[1] != s.Caller) {
-			if caller := c.Resolver.Resolve(pid, at, s.Caller, false, true); len(caller.Frames) > 0 && caller.Module == l.Module {
-				all = append(all, caller)
-			}
-		}
-	}
-	return all
-}
-
-// Builder makes one pprof profile of many cold starts.
+// Builder adds up cold starts. It keeps what profiles hold and nothing of the
+// cold starts themselves.
 type Builder struct {
-	profile   *pprofile.Profile
-	mappings  map[string]*pprofile.Mapping
-	functions map[string]*pprofile.Function
-	locations map[string]*pprofile.Location
-	samples   map[string]*pprofile.Sample
+	opts       Options
+	signals    map[Signal]*profileBuilder
+	coldStarts int
+	lost       uint64
+	wall       int64
 }
 
-// NewBuilder starts the profile of a signal. main is the subject's file, whose
-// mapping comes first.
-func NewBuilder(signal, main, buildID string, comments []string) *Builder {
-	b := &Builder{
-		profile: &pprofile.Profile{
-			SampleType: types[signal], Comments: comments,
-			DefaultSampleType: types[signal][len(types[signal])-1].Type,
-		},
-		mappings: map[string]*pprofile.Mapping{}, functions: map[string]*pprofile.Function{},
-		locations: map[string]*pprofile.Location{}, samples: map[string]*pprofile.Sample{},
+// NewBuilder returns a builder without any cold start.
+func NewBuilder(opts Options) *Builder {
+	b := &Builder{opts: opts, signals: map[Signal]*profileBuilder{}}
+	for _, s := range Signals {
+		b.signals[s] = newProfileBuilder(s, opts)
 	}
-	b.mapping(main, buildID)
 	return b
 }
 
-func (b *Builder) mapping(path, buildID string) *pprofile.Mapping {
-	if path == "" {
-		path = "[unknown]"
+// Add takes in the window of a cold start. One without timeline is left out.
+func (b *Builder) Add(c ColdStart) {
+	if c.Timeline == nil || c.Phases == nil {
+		return
 	}
-	m := b.mappings[path]
-	if m == nil {
-		m = &pprofile.Mapping{
-			ID: uint64(len(b.profile.Mapping) + 1), File: path, BuildID: buildID,
-			HasFunctions: true, HasFilenames: true, HasLineNumbers: true, HasInlineFrames: true,
-		}
-		b.mappings[path] = m
-		b.profile.Mapping = append(b.profile.Mapping, m)
+	b.coldStarts++
+	b.lost += c.Lost
+	b.wall += c.Phases.End - c.Phases.Start
+	for _, p := range c.Phases.Phases {
+		b.addPhase(c, p)
 	}
-	if m.BuildID == "" {
-		m.BuildID = buildID
-	}
-	return m
-}
-
-// Add adds the samples of one cold start.
-func (b *Builder) Add(samples []Sample) {
-	for _, s := range samples {
-		var key strings.Builder
-		for _, l := range s.Stack {
-			fmt.Fprintf(&key, "%s+%x;", l.Module, l.Address)
-		}
-		for _, name := range []string{"phase", "state", "thread", "syscall", "mapping"} {
-			key.WriteString("|" + s.Labels[name])
-		}
-		known := b.samples[key.String()]
-		if known == nil {
-			known = &pprofile.Sample{Value: make([]int64, len(s.Values)), Label: map[string][]string{}}
-			for name, value := range s.Labels {
-				known.Label[name] = []string{value}
+	from, to := c.Phases.Start, c.Phases.End
+	for _, s := range c.Timeline.Samples {
+		if p := c.Phases.At(s.Time); p != nil {
+			labels := labels{phase: p.Name, thread: s.Thread.Label(), state: trace.StateUser.String()}
+			i := s.Thread.At(s.Time)
+			if s.Kernel {
+				labels.state = trace.StateKernel.String()
+				if i != nil && i.Fault != nil {
+					labels.state = trace.StateFault.String()
+				}
+				if i != nil && i.Syscall != nil {
+					labels.syscall = c.Timeline.SyscallName(i.Syscall.Syscall)
+				}
 			}
-			for _, l := range s.Stack {
-				known.Location = append(known.Location, b.location(l))
+			b.signals[CPU].add(c, s.PID, s.Time, s.Stack, labels, 1, b.opts.Period.Nanoseconds())
+		}
+	}
+	for _, call := range c.Timeline.Calls {
+		for p, ns := range split(c.Phases, call.Begin, call.Until, from, to) {
+			l := labels{phase: p.Name, thread: call.Thread.Label(), syscall: c.Timeline.SyscallName(call.Syscall)}
+			b.signals[Syscalls].add(c, call.PID, call.Begin, call.Stack, l, begins(p, call.Begin), ns)
+		}
+	}
+	for _, f := range c.Timeline.Faults {
+		for p, ns := range split(c.Phases, f.Begin, f.Until, from, to) {
+			l := labels{phase: p.Name, thread: f.Thread.Label(), mapping: cmp.Or(f.Region.Path, "[unknown]")}
+			minor, major := begins(p, f.Begin), int64(0)
+			if f.Major {
+				minor, major = 0, minor
 			}
-			b.samples[key.String()] = known
-			b.profile.Sample = append(b.profile.Sample, known)
-		}
-		for i, v := range s.Values {
-			known.Value[i] += v
+			b.signals[Faults].add(c, f.PID, f.Begin, f.Stack, l, minor, major, ns)
 		}
 	}
 }
 
-func (b *Builder) location(l symbolize.Location) *pprofile.Location {
-	key := fmt.Sprintf("%s+%x", l.Module, l.Address)
-	if known := b.locations[key]; known != nil {
-		return known
-	}
-	out := &pprofile.Location{ID: uint64(len(b.profile.Location) + 1), Mapping: b.mapping(l.Module, l.BuildID), Address: l.Address}
-	for _, f := range l.Frames {
-		out.Line = append(out.Line, pprofile.Line{Function: b.function(f), Line: int64(f.Line)})
-	}
-	if len(out.Line) == 0 { // an address without a name keeps module and offset
-		out.Line = []pprofile.Line{{Function: b.function(symbolize.Frame{Function: Unnamed(l)})}}
-	}
-	b.locations[key] = out
-	b.profile.Location = append(b.profile.Location, out)
-	return out
-}
-
-// Unnamed is how a location without a name is shown: module+offset.
-func Unnamed(l symbolize.Location) string {
-	module := l.Module[strings.LastIndexByte(l.Module, '/')+1:]
-	if module == "" {
-		module = "[unknown]"
-	}
-	return fmt.Sprintf("%s+%#x", module, l.Address)
-}
-
-func (b *Builder) function(f symbolize.Frame) *pprofile.Function {
-	key := f.Function + "\x00" + f.File
-	known := b.functions[key]
-	if known == nil {
-		known = &pprofile.Function{
-			ID: uint64(len(b.profile.Function) + 1), Name: f.Function, SystemName: f.Function, Filename: f.File,
+// addPhase adds the time that threads spent off the CPUs. A wait counts where
+// it began; the parts into which a call, a fault or an occupant divides it do
+// not count again.
+func (b *Builder) addPhase(c ColdStart, p phase.Phase) {
+	for _, t := range c.Timeline.Threads {
+		for i := range t.Between(p.Start, p.End) {
+			if i.State.OnCPU() {
+				continue
+			}
+			l := labels{phase: p.Name, thread: t.Label(), state: i.State.String()}
+			if i.Syscall != nil {
+				l.syscall = c.Timeline.SyscallName(i.Syscall.Syscall)
+			}
+			count := int64(0)
+			if i.Left != nil && i.Left.Time == i.Start {
+				count = 1
+			}
+			b.signals[OffCPU].add(c, t.PID, i.Start, i.Stack(), l, count, i.NS())
 		}
-		b.functions[key] = known
-		b.profile.Function = append(b.profile.Function, known)
 	}
-	return known
 }
 
-// Write checks the profile and writes it, compressed.
-func (b *Builder) Write(w io.Writer) error {
-	if err := b.profile.CheckValid(); err != nil {
-		return fmt.Errorf("profile: %w", err)
+// begins is 1 if the phase holds that time, else 0.
+func begins(p *phase.Phase, at int64) int64 {
+	if p.Start <= at && at < p.End {
+		return 1
 	}
-	return b.profile.Write(w)
+	return 0
+}
+
+// split yields the phases that an interval, which begins inside the window,
+// touches, with its length in each. An instant touches one, for 0 ns.
+func split(r *phase.Result, begin, until, from, to int64) func(func(*phase.Phase, int64) bool) {
+	return func(yield func(*phase.Phase, int64) bool) {
+		if begin < from || begin >= to {
+			return
+		}
+		for n := range r.Phases {
+			p := &r.Phases[n]
+			ns := min(until, p.End) - max(begin, p.Start)
+			if (ns > 0 || begins(p, begin) == 1) && !yield(p, max(ns, 0)) {
+				return
+			}
+		}
+	}
+}
+
+// Profile returns the profile of a signal over all cold starts added so far,
+// nil for a signal that is none. It is the builder's own: it changes with Add.
+func (b *Builder) Profile(s Signal) *pprofile.Profile {
+	pb := b.signals[s]
+	if pb == nil {
+		return nil
+	}
+	pb.Comments = []string{
+		strings.TrimSpace("initprof " + b.opts.Tool),
+		"kernel " + cmp.Or(b.opts.Kernel, "unknown"),
+		"cold starts: " + strconv.Itoa(b.coldStarts) + " (values are totals; -divide_by " + strconv.Itoa(max(1, b.coldStarts)) + " gives the mean)",
+		"lost events: " + strconv.FormatUint(b.lost, 10),
+	}
+	pb.DurationNanos = b.wall
+	return &pb.Profile
+}
+
+// Write writes the profile of a signal as pprof reads it, gzip-compressed.
+func (b *Builder) Write(s Signal, w io.Writer) error {
+	p := b.Profile(s)
+	if p == nil {
+		return fmt.Errorf("no signal %q", s)
+	}
+	return p.Write(w)
 }

@@ -1,180 +1,368 @@
 package symbolize
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"runtime"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/initprof/initprof/profiler/trace"
 )
 
-// Opener opens the object of a mapping, as the subject sees it. The reader must
-// stay readable until the Collector is closed.
-type Opener func(m *trace.Mapping) (io.ReaderAt, error)
+// Options say where a Collector finds objects. Of the zero value only kernel
+// addresses are named, if Kernel is set.
+type Options struct {
+	// Open opens the object of a mapping for reading: a file as the subject
+	// sees it, through /proc/PID/root or /proc/PID/map_files. The closer may
+	// be nil. It is called from several goroutines.
+	Open func(path string, m *trace.Mapping) (io.ReaderAt, io.Closer, error)
+	// Kernel names kernel addresses; see ReadKernel. Nil: they stay unnamed.
+	Kernel *Kernel
+	// VDSO is the image of the vDSO; see ReadVDSO.
+	VDSO []byte
+	// Symbols are the objects of --symbols: unstripped twins of stripped
+	// subjects, accepted where SymbolsMatch says so.
+	Symbols []*Object
+	// Parallel is the number of objects and parts of objects that are worked
+	// on at a time; 0 is GOMAXPROCS.
+	Parallel int
+}
 
-// Collector fills a store with the frames of the addresses that cold starts
-// hit. It keeps the objects that it opened; it is not safe for concurrent use.
+// Address is one address to name beside those of the events' stacks.
+type Address struct {
+	PID    int
+	Time   int64
+	Value  uint64
+	Kernel bool
+	Return bool // a return address: looked up one byte before
+}
+
+// Summary is what came of naming one cold start.
+type Summary struct {
+	Addresses int // distinct ones: by module and address there
+	Named     int
+	Warnings  []string // what stayed unnamed and why, or which table was malformed
+}
+
+// Collector fills a store cold start by cold start. An object is opened and
+// read only for addresses that the store does not hold yet.
 type Collector struct {
-	store   *Store
-	kernel  *Kernel
-	objects map[string]*Object // by path and build ID; nil: could not be opened
-	failed  map[string]error
+	opts  Options
+	store *Store
+
+	mu   sync.Mutex
+	vdso *Object
 }
 
-// NewCollector returns a collector for a store. kernel may be nil.
-func NewCollector(store *Store, kernel *Kernel) *Collector {
-	return &Collector{store: store, kernel: kernel, objects: map[string]*Object{}, failed: map[string]error{}}
-}
-
-// Use takes an object for a module with that build ID instead of what a mapping
-// leads to: the unstripped twin of a stripped subject.
-func (c *Collector) Use(buildID string, o *Object) { c.objects[buildID] = o }
-
-// Errors tells which objects could not be read, by path.
-func (c *Collector) Errors() map[string]error { return c.failed }
-
-// hit is an address of an object that a stack holds.
-type hit struct {
-	pid     int
-	at      int64
-	address uint64
-}
-
-// Collect names the addresses in the stacks of one cold start.
-func (c *Collector) Collect(events []trace.Event, open Opener) {
-	resolver := c.store.Resolver(events)
-	kernel := map[uint64]bool{}
-	user := map[hit]bool{}
-	for _, e := range events {
-		s, ok := stackOf(e)
-		if !ok {
-			continue
-		}
-		h := e.Head()
-		for i, a := range s.Kernel {
-			if i > 0 {
-				a--
-			}
-			kernel[a] = true
-		}
-		for i, a := range s.User {
-			if i > 0 && a > 0 {
-				a--
-			}
-			user[hit{h.PID, h.Time, a}] = true
-		}
-		if s.Caller > 0 {
-			user[hit{h.PID, h.Time, s.Caller - 1}] = true
-		}
+// NewCollector returns a collector with an empty store.
+func NewCollector(opts Options) *Collector {
+	if opts.Parallel <= 0 {
+		opts.Parallel = runtime.GOMAXPROCS(0)
 	}
-	c.nameKernel(kernel)
-	byModule := map[*module]map[uint64]bool{}
-	objects := map[*module]*Object{}
-	for h := range user {
-		m := resolver.Mapping(h.pid, h.at, h.address)
+	return &Collector{opts: opts, store: NewStore()}
+}
+
+// Store returns the store that the collector fills.
+func (c *Collector) Store() *Store { return c.store }
+
+// Collect names the addresses of one cold start in a store of its own.
+func Collect(ctx context.Context, events []trace.Event, opts Options) (*Store, Summary, error) {
+	c := NewCollector(opts)
+	summary, err := c.Collect(ctx, events)
+	return c.store, summary, err
+}
+
+// Collect names all addresses in the stacks of one cold start's events, and
+// the extra ones. What cannot be named is told in the summary; the only error
+// is the context's.
+func (c *Collector) Collect(ctx context.Context, events []trace.Event, extra ...Address) (Summary, error) {
+	spaces := newSpaces(events)
+	wanted := map[*trace.Mapping]map[uint64]struct{}{}
+	kernel := map[uint64]struct{}{}
+	note := func(pid int, at int64, address uint64, isKernel, isReturn bool) {
+		if isReturn && address > 0 {
+			address--
+		}
+		if isKernel {
+			kernel[address] = struct{}{}
+			return
+		}
+		m := spaces.mapping(pid, at, address)
 		if m == nil || !isObject(m.Path) {
-			continue
+			return
 		}
-		mod, object := c.module(m, open)
-		if mod == nil {
-			continue
+		if wanted[m] == nil {
+			wanted[m] = map[uint64]struct{}{}
 		}
-		if byModule[mod] == nil {
-			byModule[mod] = map[uint64]bool{}
-			objects[mod] = object
-		}
-		byModule[mod][objectAddress(mod.segments, m, h.address)] = true
+		wanted[m][address] = struct{}{}
 	}
-	for mod, addresses := range byModule {
-		var list []uint64
-		for a := range addresses {
-			list = append(list, a)
+	for _, e := range events {
+		h, stack := e.Head(), stackOf(e)
+		for i, a := range stack.Kernel {
+			note(h.PID, h.Time, a, true, i > 0)
 		}
-		slices.Sort(list)
-		frames := map[uint64][]Frame{}
-		for _, a := range c.store.missing(mod, list) {
-			frames[a] = objects[mod].Frames(a)
+		for i, a := range stack.User {
+			note(h.PID, h.Time, a, false, i > 0)
 		}
-		c.store.add(mod, frames)
 	}
+	for _, a := range extra {
+		note(a.PID, a.Time, a.Value, a.Kernel, a.Return)
+	}
+
+	var summary Summary
+	c.nameKernel(kernel, &summary)
+	// One mapping of an object stands for all of them.
+	type fileID struct{ path, buildID string }
+	groups := map[fileID][]*trace.Mapping{}
+	for m := range wanted {
+		id := fileID{m.Path, m.BuildID}
+		groups[id] = append(groups[id], m)
+	}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.opts.Parallel)
+	for _, mappings := range groups {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			slices.SortFunc(mappings, func(a, b *trace.Mapping) int { return int(min(max(a.Time-b.Time, -1), 1)) })
+			n, named, warnings := c.nameObject(mappings, wanted)
+			mu.Lock()
+			defer mu.Unlock()
+			summary.Addresses += n
+			summary.Named += named
+			summary.Warnings = append(summary.Warnings, warnings...)
+			return nil
+		})
+	}
+	err := g.Wait()
+	slices.Sort(summary.Warnings)
+	return summary, err
 }
 
-func (c *Collector) nameKernel(addresses map[uint64]bool) {
-	if c.kernel == nil || len(addresses) == 0 {
-		return
-	}
-	mod := c.store.moduleFor(kernelKey, c.kernel.BuildID, nil)
-	frames := map[uint64][]Frame{}
-	for a := range addresses {
-		frames[a] = nil
-		if name := c.kernel.Name(a); name != "" {
-			frames[a] = []Frame{{Function: name}}
-		}
-	}
-	c.store.add(mod, frames)
-}
-
-// module returns the module of a mapping and its object, nil if it cannot be read.
-func (c *Collector) module(m *trace.Mapping, open Opener) (*module, *Object) {
-	id := m.Path + "\x00" + m.BuildID
-	object, known := c.objects[id]
-	if !known {
-		var err error
-		if object, err = c.open(m, open); err != nil {
-			c.failed[m.Path] = err
-		}
-		c.objects[id] = object
-	}
-	if object == nil {
-		return nil, nil
-	}
-	key := firstOf(m.BuildID, object.Info.BuildID)
-	if key == "" {
-		sum := sha256.Sum256([]byte(fmt.Sprint(m.Path, object.Segments())))
-		key = hex.EncodeToString(sum[:8])
-	}
-	if twin := c.objects[key]; twin != nil {
-		object = twin
-	}
-	if m.Path == VDSOModule {
-		key = vdsoKey
-	}
-	mod := c.store.moduleFor(key, firstOf(m.BuildID, object.Info.BuildID), object.Segments())
-	c.store.associate(m.Path, m.Time, key)
-	return mod, object
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-func (c *Collector) open(m *trace.Mapping, open Opener) (*Object, error) {
-	r, err := open(m)
-	if err != nil {
-		return nil, err
-	}
-	if r == nil {
-		return nil, errors.New("not a file")
-	}
-	return OpenObject(r)
-}
-
-func stackOf(e trace.Event) (trace.Stack, bool) {
+func stackOf(e trace.Event) trace.Stack {
 	switch e := e.(type) {
 	case *trace.Syscall:
-		return e.Stack, true
+		return e.Stack
 	case *trace.Switch:
-		return e.Stack, true
+		return e.Stack
 	case *trace.Fault:
-		return e.Stack, true
+		return e.Stack
 	case *trace.Sample:
-		return e.Stack, true
+		return e.Stack
 	}
-	return trace.Stack{}, false
+	return trace.Stack{}
+}
+
+func (c *Collector) nameKernel(addresses map[uint64]struct{}, summary *Summary) {
+	if len(addresses) == 0 || c.opts.Kernel == nil {
+		summary.Addresses += len(addresses)
+		return
+	}
+	frames := make(map[uint64][]Frame, len(addresses))
+	for a := range addresses {
+		summary.Addresses++
+		frames[a] = nil
+		if name := c.opts.Kernel.Name(a); name != "" {
+			frames[a] = []Frame{{Function: name}}
+			summary.Named++
+		}
+	}
+	c.store.add(c.store.moduleFor(kernelKey, c.opts.Kernel.BuildID, nil), frames)
+}
+
+// nameObject names the addresses in mappings of one file.
+func (c *Collector) nameObject(mappings []*trace.Mapping, wanted map[*trace.Mapping]map[uint64]struct{}) (n, named int, warnings []string) {
+	first := mappings[0]
+	total := 0
+	for _, m := range mappings {
+		total += len(wanted[m])
+	}
+	fail := func(err error) (int, int, []string) {
+		return total, 0, []string{fmt.Sprintf("%s: %d addresses stay unnamed: %v", first.Path, total, err)}
+	}
+	translate := func(segments []Segment) []uint64 {
+		var list []uint64
+		for _, m := range mappings {
+			for a := range wanted[m] {
+				list = append(list, objectAddress(segments, m, a))
+			}
+		}
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	// What is in the store needs no object.
+	c.store.mu.RLock()
+	known := c.store.modules[first.BuildID]
+	c.store.mu.RUnlock()
+	if first.BuildID != "" && known != nil {
+		addresses := translate(known.segments)
+		if len(c.store.missing(known, addresses)) == 0 {
+			c.store.associate(first.Path, first.Time, known.key)
+			return len(addresses), c.countNamed(known, addresses), nil
+		}
+	}
+	object, key, done, err := c.open(first)
+	if err != nil {
+		return fail(err)
+	}
+	defer done()
+	module := c.store.moduleFor(key, object.Info.BuildID, object.segments)
+	if key != vdsoKey {
+		c.store.associate(first.Path, first.Time, key)
+	}
+	addresses := translate(object.segments)
+	missing := c.store.missing(module, addresses)
+	if len(missing) > 0 {
+		c.store.add(module, c.frames(object, missing))
+	}
+	if err := object.Err(); err != nil {
+		warnings = append(warnings, fmt.Sprintf("%s: %v", first.Path, err))
+	}
+	return len(addresses), c.countNamed(module, addresses), warnings
+}
+
+func (c *Collector) countNamed(m *module, addresses []uint64) (named int) {
+	c.store.mu.RLock()
+	defer c.store.mu.RUnlock()
+	for _, a := range addresses {
+		if len(m.frames[a]) > 0 {
+			named++
+		}
+	}
+	return named
+}
+
+// frames looks up sorted addresses, first in a twin given by --symbols, in
+// parallel parts.
+func (c *Collector) frames(o *Object, addresses []uint64) map[uint64][]Frame {
+	var twin *Object
+	for _, s := range c.opts.Symbols {
+		if s != o && SymbolsMatch(o, s) == nil {
+			twin = s
+			break
+		}
+	}
+	const part = 2048
+	found := make([][]Frame, len(addresses))
+	var g errgroup.Group
+	g.SetLimit(c.opts.Parallel)
+	for at := 0; at < len(addresses); at += part {
+		g.Go(func() error {
+			cursor, twinCursor := newCursor(o), (*cursor)(nil)
+			if twin != nil {
+				twinCursor = newCursor(twin)
+			}
+			for i := at; i < min(at+part, len(addresses)); i++ {
+				if twinCursor != nil {
+					found[i] = twinCursor.frames(addresses[i])
+				}
+				if len(found[i]) == 0 {
+					found[i] = cursor.frames(addresses[i])
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	frames := make(map[uint64][]Frame, len(addresses))
+	for i, a := range addresses {
+		frames[a] = found[i]
+	}
+	return frames
+}
+
+// open opens a mapping's object and tells the key of its module.
+func (c *Collector) open(m *trace.Mapping) (o *Object, key string, done func(), err error) {
+	done = func() {}
+	if m.Path == VDSOModule {
+		if len(c.opts.VDSO) == 0 {
+			return nil, "", done, errors.New("its image was not read")
+		}
+		o, err := c.openVDSO()
+		return o, vdsoKey, done, err
+	}
+	if c.opts.Open == nil {
+		return nil, "", done, errors.New("no way to open files was given")
+	}
+	r, closer, err := c.opts.Open(m.Path, m)
+	if err != nil {
+		return nil, "", done, err
+	}
+	if closer != nil {
+		done = func() { _ = closer.Close() }
+	}
+	o, err = OpenObject(r)
+	if err != nil {
+		done()
+		return nil, "", func() {}, err
+	}
+	if id := o.Info.BuildID; m.BuildID != "" && id != "" && m.BuildID != id && o.hasGNUBuildID() {
+		done()
+		return nil, "", func() {}, fmt.Errorf("the file has changed since it was mapped: build ID %s, was %s", id, m.BuildID)
+	}
+	key = o.Info.BuildID
+	if key == "" {
+		key = c.fileKey(m.Path, r, o)
+	}
+	return o, key, done, nil
+}
+
+func (c *Collector) openVDSO() (*Object, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.vdso == nil {
+		o, err := OpenObject(readerAt(c.opts.VDSO))
+		if err != nil {
+			return nil, err
+		}
+		c.vdso = o
+	}
+	return c.vdso, nil
+}
+
+// hasGNUBuildID tells a build ID of the file's own from one that was derived:
+// only the former can contradict the kernel's.
+func (o *Object) hasGNUBuildID() bool {
+	gnu, _ := o.buildIDs()
+	return gnu != ""
+}
+
+// fileKey identifies an object without a build ID by path, size and time of
+// modification; where the reader is no file, by path and code.
+func (c *Collector) fileKey(path string, r io.ReaderAt, o *Object) string {
+	h := sha256.New()
+	_, _ = io.WriteString(h, path)
+	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
+		if info, err := f.Stat(); err == nil {
+			fmt.Fprintf(h, "\x00%d\x00%d", info.Size(), info.ModTime().UnixNano())
+			return "file-" + hex.EncodeToString(h.Sum(nil)[:16])
+		}
+	}
+	_, sum, _ := o.text()
+	h.Write(sum[:])
+	return "file-" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// readerAt is bytes.Reader without its state.
+type readerAt []byte
+
+func (b readerAt) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off >= int64(len(b)) {
+		return 0, io.EOF
+	}
+	n := copy(p, b[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }

@@ -303,14 +303,6 @@ func (o *Object) sectionBytes(s *elf.Section) ([]byte, error) {
 	return b, nil
 }
 
-// SameCode reports whether two objects have the same code to the byte, as a
-// stripped program and its unstripped twin have.
-func SameCode(a, b *Object) bool {
-	at, as, aok := a.text()
-	bt, bs, bok := b.text()
-	return aok && bok && at == bt && as == bs
-}
-
 // text identifies the object's code: the address, size and SHA-256 of .text,
 // or of the executable segments when there are no section headers. ok is false
 // for a file that holds no code, such as a separate debug file.

@@ -49,10 +49,19 @@ func newSpaces(events []trace.Event) *spaces {
 		event trace.Event
 	}
 	var steps []step
-	execves := map[int][]int64{} // entries of successful execve calls, by PID
+	byPID := map[int][]trace.Event{} // what tells when an exec began
+	execs := 0
 	for _, e := range events {
-		if c, ok := e.(*trace.Syscall); ok && c.Path != "" && c.Time != 0 && c.End != 0 && c.Return == 0 {
-			execves[c.PID] = append(execves[c.PID], c.Time)
+		if _, ok := e.(*trace.Exec); ok {
+			execs++
+		}
+	}
+	for _, e := range events {
+		switch e.(type) {
+		case *trace.Syscall, *trace.Exec, *trace.Fork, *trace.Exit, *trace.Mark:
+			if execs > 0 {
+				byPID[e.Head().PID] = append(byPID[e.Head().PID], e)
+			}
 		}
 	}
 	for _, e := range events {
@@ -60,7 +69,7 @@ func newSpaces(events []trace.Event) *spaces {
 		case *trace.Mapping, *trace.Fork:
 			steps = append(steps, step{e.Head().Time, e})
 		case *trace.Exec:
-			steps = append(steps, step{execStart(execves[e.PID], events, e), e})
+			steps = append(steps, step{execStart(byPID[e.PID], e), e})
 		}
 	}
 	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
@@ -88,33 +97,27 @@ func newSpaces(events []trace.Event) *spaces {
 }
 
 // execStart returns the instant at which an exec gave up the old address space:
-// the latest entry of a call with a path before it that has the exec within;
-// without one, just before the first mapping that led up to the exec without
-// any other event of the process between.
-func execStart(calls []int64, events []trace.Event, exec *trace.Exec) int64 {
+// the entry of the call with a path that was under way at the Exec; where that
+// was not seen, the last thing that the process did before.
+func execStart(events []trace.Event, exec *trace.Exec) int64 {
 	start := int64(0)
-	for _, c := range calls {
-		if c <= exec.Time && c > start {
-			start = c
-		}
-	}
-	quiet := int64(0) // the last event of the process, mappings aside, before the exec
 	for _, e := range events {
 		h := e.Head()
-		if h.PID != exec.PID || h.Time >= exec.Time {
+		if h.Time >= exec.Time {
 			continue
 		}
-		switch e := e.(type) {
-		case *trace.Mapping, *trace.Waking, *trace.Switch, *trace.Fault, *trace.Sample:
-		case *trace.Syscall:
-			if e.End != 0 && e.End < exec.Time {
-				quiet = max(quiet, e.End)
+		if c, ok := e.(*trace.Syscall); ok {
+			switch {
+			case c.Path != "" && c.Time != 0 && c.End >= exec.Time:
+				return c.Time
+			case c.End < exec.Time:
+				start = max(start, c.End)
 			}
-		default:
-			quiet = max(quiet, h.Time)
+			continue
 		}
+		start = max(start, h.Time)
 	}
-	return max(start, quiet)
+	return start
 }
 
 // latest returns a process's newest address space and makes one if none is known.

@@ -1,0 +1,114 @@
+package profile
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	pprofile "github.com/google/pprof/profile"
+
+	"github.com/initprof/initprof/profiler/phase"
+	"github.com/initprof/initprof/profiler/symbolize"
+	"github.com/initprof/initprof/profiler/trace"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens")
+
+// names resolves every address but those from 0x900 on.
+type names struct{}
+
+func (names) Resolve(_ int, _ int64, address uint64, kernel, _ bool) symbolize.Location {
+	l := symbolize.Location{Module: "/opt/x", BuildID: "abcd", Address: address}
+	if kernel {
+		l.Module, l.BuildID = symbolize.KernelModule, ""
+	}
+	if address < 0x900 {
+		l.Frames = []symbolize.Frame{{Function: fmt.Sprintf("f%x", address), File: "x.go", Line: int(address)}}
+	}
+	return l
+}
+
+// coldStart waits from 120 to 180 over the border between phases a and b at
+// 150, in a read from 110 to 190; it faults from 130+60 on and is sampled once.
+func coldStart(t *testing.T) ColdStart {
+	t.Helper()
+	h := func(at int64) trace.Header { return trace.Header{Time: at, PID: 10, TID: 10} }
+	user := func(addresses ...uint64) trace.Stack { return trace.Stack{User: addresses} }
+	tl, err := trace.Build([]trace.Event{
+		&trace.Sample{Header: h(105), Stack: user(0x100, 0x200)},
+		&trace.Syscall{Header: h(110), End: 190, Number: 0, Return: 1, Stack: user(0x300, 0x200)},
+		&trace.Switch{Header: h(120), State: trace.SwitchSleeping, Comm: "x", Stack: trace.Stack{Kernel: []uint64{0x700}, User: []uint64{0x300, 0x900}}},
+		&trace.Waking{Header: trace.Header{Time: 180, PID: 1, TID: 1}, TargetPID: 10, TargetTID: 10},
+		&trace.Switch{Header: trace.Header{Time: 185}, NextPID: 10, NextTID: 10, NextComm: "x"},
+		&trace.Fault{Header: h(192), End: 196, Address: 0x1000},
+	}, trace.BuildOptions{Arch: "amd64", Stop: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ColdStart{
+		Timeline: tl, Symbolizer: names{},
+		Phases: &phase.Result{Start: 100, End: 200, Phases: []phase.Phase{{Name: "a", Start: 100, End: 150}, {Name: "b", Start: 150, End: 200}}},
+	}
+}
+
+func TestProfilesRoundTrip(t *testing.T) {
+	b := NewBuilder(Options{Tool: "v1", Kernel: "6.1", Main: "/opt/x", BuildID: "abcd", Period: time.Millisecond})
+	b.Add(coldStart(t))
+	b.Add(coldStart(t))
+	for _, s := range Signals {
+		t.Run(string(s), func(t *testing.T) {
+			var out bytes.Buffer
+			if err := b.Write(s, &out); err != nil {
+				t.Fatal(err)
+			}
+			p, err := pprofile.Parse(&out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.CheckValid(); err != nil {
+				t.Fatal(err)
+			}
+			if p.Mapping[0].File != "/opt/x" || p.Mapping[0].BuildID != "abcd" {
+				t.Errorf("first mapping %+v", p.Mapping[0])
+			}
+			golden := filepath.Join("testdata", string(s)+".txt")
+			if *update {
+				if err := os.WriteFile(golden, []byte(p.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), p.String()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestStacksAreClippedAtPhases(t *testing.T) {
+	b := NewBuilder(Options{})
+	b.Add(coldStart(t))
+	p := b.Profile(OffCPU)
+	stack := []Frame{{"f700", "[kernel]"}, {"f300", "/opt/x"}, {"x+0x900", "/opt/x"}}
+	if diff := cmp.Diff([]WeightedStack{{stack, 30, 1}}, Stacks(p, "a")); diff != "" {
+		t.Error(diff)
+	}
+	var sum int64
+	for _, s := range Stacks(p, AllPhases) {
+		sum += s.Value
+	}
+	if sum != 65 {
+		t.Errorf("off the CPU for %d ns, want 65", sum)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, Phases(p)); diff != "" {
+		t.Error(diff)
+	}
+}
