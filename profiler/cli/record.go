@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	pprofile "github.com/google/pprof/profile"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -17,8 +18,10 @@ import (
 	"github.com/initprof/initprof/profiler/launch"
 	"github.com/initprof/initprof/profiler/profile"
 	"github.com/initprof/initprof/profiler/record"
+	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/reports/flame"
 	"github.com/initprof/initprof/reports/json"
+	"github.com/initprof/initprof/reports/markdown"
 	"github.com/initprof/initprof/reports/text"
 )
 
@@ -133,14 +136,22 @@ func signals(list string) (o capture.Options, none bool, err error) {
 	}
 	want := strings.Split(list, ",")
 	for _, s := range want {
-		if !slices.Contains(profile.All, s) {
-			return o, false, usage("--signals %s: want all, none, or of %s", s, strings.Join(profile.All, ","))
+		if !slices.Contains(profile.Signals, profile.Signal(s)) {
+			return o, false, usage("--signals %s: want all, none, or of %s", s, signalList(","))
 		}
 	}
-	off := func(s string) bool { return !slices.Contains(want, s) }
+	off := func(s profile.Signal) bool { return !slices.Contains(want, string(s)) }
 	o.NoSamples, o.NoSched, o.NoFaults = off(profile.CPU), off(profile.OffCPU), off(profile.Faults)
 	// Requests and files are seen in system calls: they are always recorded.
 	return o, false, nil
+}
+
+func signalList(separator string) string {
+	names := make([]string, len(profile.Signals))
+	for i, s := range profile.Signals {
+		names[i] = string(s)
+	}
+	return strings.Join(names, separator)
 }
 
 // progress tells on a terminal how far a session is.
@@ -160,9 +171,9 @@ func progress(w io.Writer) func(done, all int) {
 
 // verdict is the exit code of a session.
 func verdict(cmd *cobra.Command, m *record.Manifest) error {
-	var timeout, failed *analysis.Run
+	var timeout, failed *record.Entry
 	for i := range m.ColdStarts {
-		r := &m.ColdStarts[i].Run
+		r := &m.ColdStarts[i]
 		switch {
 		case r.Outcome == analysis.OutcomeOK:
 		case r.Outcome == analysis.OutcomeTimeout && timeout == nil:
@@ -175,9 +186,9 @@ func verdict(cmd *cobra.Command, m *record.Manifest) error {
 	case cmd.Context().Err() != nil:
 		return &exitError{exitInterrupted, errors.New("interrupted: the cold starts up to then are kept")}
 	case failed != nil:
-		return &exitError{exitSubject, fmt.Errorf("cold start %d: %s", failed.Index, failed.OutcomeDetail)}
+		return &exitError{exitSubject, fmt.Errorf("cold start %d: %s", failed.Index, failed.Detail)}
 	case timeout != nil:
-		return &exitError{exitTimeout, fmt.Errorf("cold start %d: %s", timeout.Index, timeout.OutcomeDetail)}
+		return &exitError{exitTimeout, fmt.Errorf("cold start %d: %s", timeout.Index, timeout.Detail)}
 	}
 	return nil
 }
@@ -243,13 +254,16 @@ func reportCommand() *cobra.Command {
 				return err
 			}
 			write := func(w io.Writer) error {
-				if format == "json" {
+				switch format {
+				case "json":
 					return json.Report(w, report)
+				case "markdown":
+					return markdown.Report(w, report)
 				}
 				return text.Report(w, report, textOptions(out))
 			}
-			if format != "json" && format != "text" {
-				return usage("--format is text or json, not %s", format)
+			if !slices.Contains([]string{"text", "json", "markdown"}, format) {
+				return usage("--format is text, json or markdown, not %s", format)
 			}
 			if out == "" {
 				return write(cmd.OutOrStdout())
@@ -257,7 +271,7 @@ func reportCommand() *cobra.Command {
 			return writeFile(out, write)
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "text or json")
+	c.Flags().StringVar(&format, "format", "text", "text, json or markdown")
 	c.Flags().IntVar(&only, "run", 0, "only this cold start, counted from 1")
 	c.Flags().StringVarP(&out, "output", "o", "", "a `file` instead of standard output")
 	return c
@@ -273,17 +287,17 @@ func flamegraphCommand() *cobra.Command {
   initprof flamegraph my-extension.initprof --phase all -o flamegraphs/`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains(profile.All, signal) {
-				return usage("--signal is one of %s, not %s", strings.Join(profile.All, ", "), signal)
+			if !slices.Contains(profile.Signals, profile.Signal(signal)) {
+				return usage("--signal is one of %s, not %s", signalList(", "), signal)
 			}
 			run, err := record.Open(args[0])
 			if err != nil {
 				return err
 			}
 			if info, err := os.Stat(out); phase == "all" && out != "" && (err == nil && info.IsDir() || strings.HasSuffix(out, "/")) {
-				return drawAll(run, signal, out)
+				return drawAll(run, profile.Signal(signal), out)
 			}
-			write := func(w io.Writer) error { return draw(run, signal, phase, w) }
+			write := func(w io.Writer) error { return draw(run, profile.Signal(signal), phase, w) }
 			if out == "" {
 				return write(cmd.OutOrStdout())
 			}
@@ -291,81 +305,87 @@ func flamegraphCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&phase, "phase", "all", "a phase's name, or all")
-	c.Flags().StringVar(&signal, "signal", profile.CPU, strings.Join(profile.All, ", "))
+	c.Flags().StringVar(&signal, "signal", string(profile.CPU), signalList(", "))
 	c.Flags().StringVarP(&out, "output", "o", "", "a `file`, or a directory for one graph a phase (default: standard output)")
 	return c
 }
 
-// drawAll draws one graph a phase and one for all.
-func drawAll(run *record.Run, signal, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+// graphs are the flame graphs of one signal of a run.
+type graphs struct {
+	run     *record.Run
+	signal  profile.Signal
+	profile *pprofile.Profile
+	phases  []string
+}
+
+func newGraphs(run *record.Run, signal profile.Signal) (*graphs, error) {
+	report, err := run.Report(0)
+	if err != nil {
+		return nil, err
 	}
-	phases, err := run.Phases()
+	g := &graphs{run: run, signal: signal, profile: run.Profiles().Profile(signal)}
+	for _, p := range report.Phases {
+		g.phases = append(g.phases, p.Name)
+	}
+	return g, nil
+}
+
+// drawAll draws one graph a phase and one for all.
+func drawAll(run *record.Run, signal profile.Signal, dir string) error {
+	g, err := newGraphs(run, signal)
 	if err != nil {
 		return err
 	}
-	for _, p := range append(phases, "all") {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, p := range append(slices.Clone(g.phases), profile.AllPhases) {
 		name := strings.Map(func(c rune) rune {
 			if c == '/' || c < ' ' {
 				return '_'
 			}
 			return c
 		}, p)
-		if err := writeFile(filepath.Join(dir, name+".svg"), func(w io.Writer) error { return draw(run, signal, p, w) }); err != nil {
+		if err := writeFile(filepath.Join(dir, name+".svg"), func(w io.Writer) error { return g.draw(p, w) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// nouns say what each signal's value is a sum of.
-var nouns = map[string]string{
-	profile.CPU: "on-CPU time", profile.OffCPU: "time off the CPU", profile.Syscalls: "time in system calls", profile.Faults: "time in page faults",
-}
-
-func draw(run *record.Run, signal, phase string, w io.Writer) error {
-	if phase != "all" {
-		known, err := run.Phases()
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(known, phase) {
-			return usage("no phase %s in this run; it has %s", phase, strings.Join(known, ", "))
-		}
-	}
-	goModules := run.Manifest.Head.Subject.Language == "go"
-	var samples []flame.Sample
-	n, err := run.Samples(signal, func(list []profile.Sample) {
-		for _, s := range list {
-			if phase != "all" && s.Labels["phase"] != phase {
-				continue
-			}
-			out := flame.Sample{Value: s.Values[len(s.Values)-1], Count: s.Values[0]}
-			for _, l := range s.Stack {
-				isGo := goModules && l.Module == run.Manifest.Head.Subject.Command[0]
-				if len(l.Frames) == 0 {
-					out.Stack = append(out.Stack, flame.Frame{Name: profile.Unnamed(l), Module: l.Module, Kind: flame.Classify(l.Module, "", isGo)})
-				}
-				for _, f := range l.Frames {
-					out.Stack = append(out.Stack, flame.Frame{Name: f.Function, Module: l.Module, Kind: flame.Classify(l.Module, f.Function, isGo)})
-				}
-			}
-			if name := s.Labels["syscall"]; name != "" {
-				out.Stack = append([]flame.Frame{{Name: name, Module: "[kernel]", Kind: flame.KindKernel}}, out.Stack...)
-			}
-			samples = append(samples, out)
-		}
-	})
+func draw(run *record.Run, signal profile.Signal, phase string, w io.Writer) error {
+	g, err := newGraphs(run, signal)
 	if err != nil {
 		return err
 	}
-	title := filepath.Base(run.Manifest.Head.Subject.Command[0]) + ": " + signal
-	if phase != "all" {
+	if phase != profile.AllPhases && !slices.Contains(g.phases, phase) {
+		return usage("no phase %s in this run; it has %s", phase, strings.Join(g.phases, ", "))
+	}
+	return g.draw(phase, w)
+}
+
+// nouns say what each signal's value is a sum of.
+var nouns = map[profile.Signal]string{
+	profile.CPU: "on-CPU time", profile.OffCPU: "time off the CPU", profile.Syscalls: "time in system calls", profile.Faults: "time in page faults",
+}
+
+func (g *graphs) draw(phase string, w io.Writer) error {
+	subject := g.run.Manifest.Head.Subject
+	var samples []flame.Sample
+	for _, s := range profile.Stacks(g.profile, phase) {
+		out := flame.Sample{Value: s.Value, Count: s.Count}
+		for _, f := range s.Stack {
+			isGo := subject.Language == symbolize.LanguageGo && f.Module == subject.Command[0]
+			out.Stack = append(out.Stack, flame.Frame{Name: f.Function, Module: f.Module, Kind: flame.Classify(f.Module, f.Function, isGo)})
+		}
+		samples = append(samples, out)
+	}
+	title := filepath.Base(subject.Command[0]) + ": " + string(g.signal)
+	if phase != profile.AllPhases {
 		title += ", phase " + phase
 	}
 	return flame.Render(w, samples, flame.Options{
-		Title: title, Subtitle: fmt.Sprintf("%d cold starts, exec → /next", n), Noun: nouns[signal], ColdStarts: n,
-		Empty: "no " + signal + " event fell into this phase",
+		Title: title, Subtitle: "exec → /next", Noun: nouns[g.signal], ColdStarts: g.run.Traced(),
+		Empty: "no " + string(g.signal) + " event fell into this phase",
 	})
 }

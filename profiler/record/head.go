@@ -18,7 +18,7 @@ import (
 )
 
 // head is what is known before the first cold start.
-func (s *session) head() analysis.Report {
+func (s *session) head() analysis.Header {
 	o := s.opts
 	as := "extension"
 	if o.ColdStart.AsRuntime {
@@ -34,10 +34,10 @@ func (s *session) head() analysis.Report {
 			off  bool
 			name string
 		}{
-			{o.Capture.NoSamples, profile.CPU},
-			{o.Capture.NoSched, profile.OffCPU},
-			{o.Capture.NoSyscalls, profile.Syscalls},
-			{o.Capture.NoFaults, profile.Faults},
+			{o.Capture.NoSamples, string(profile.CPU)},
+			{o.Capture.NoSched, string(profile.OffCPU)},
+			{o.Capture.NoSyscalls, string(profile.Syscalls)},
+			{o.Capture.NoFaults, string(profile.Faults)},
 		} {
 			if !have.off {
 				signals = append(signals, have.name)
@@ -49,8 +49,8 @@ func (s *session) head() analysis.Report {
 	for _, a := range o.ColdStart.Command {
 		command = append(command, s.redact(a))
 	}
-	h := analysis.Report{
-		Session: fmt.Sprintf("%016x", rand.Uint64()), BlockCount: 1,
+	h := analysis.Header{
+		Session: fmt.Sprintf("%016x", rand.Uint64()), BlockCount: o.Runs,
 		Tool: analysis.Tool{Version: o.Version}, Host: host(),
 		Subject: analysis.Subject{Command: command, SHA256: fileSum(o.ColdStart.Command[0])},
 		Settings: analysis.Settings{

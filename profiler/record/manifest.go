@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
@@ -22,17 +23,27 @@ const manifestVersion = 1
 type Manifest struct {
 	Version    int             `json:"version"`
 	Complete   bool            `json:"complete"` // false: the run was cut short
-	Head       analysis.Report `json:"head"`     // what holds for all cold starts; no figures
+	Head       analysis.Header `json:"head"`
 	ColdStarts []Entry         `json:"cold_starts"`
 }
 
-// Entry is one cold start.
+// Entry is one cold start. Instants are CLOCK_MONOTONIC; nil is unknown.
 type Entry struct {
-	Run      analysis.Run     `json:"run"`
-	Released int64            `json:"released_ns"`
-	Ready    int64            `json:"ready_ns,omitempty"`
-	Events   string           `json:"events,omitempty"` // file, relative to the run
-	Received []phase.Received `json:"received,omitempty"`
+	Index           int              `json:"index"`
+	Traced          bool             `json:"traced"`
+	Outcome         string           `json:"outcome"`
+	Detail          string           `json:"detail,omitempty"`
+	LastOutput      []string         `json:"last_output,omitempty"`
+	Released        int64            `json:"released_ns"`
+	ReleaseToNextNS *int64           `json:"release_to_next_ns,omitempty"`
+	InitNS          *int64           `json:"init_ns,omitempty"`
+	FirstInvokeNS   *int64           `json:"first_invoke_ns,omitempty"`
+	ReadyNS         *int64           `json:"ready_ns,omitempty"`
+	ThrottledNS     *int64           `json:"throttled_ns,omitempty"`
+	EventCount      *int64           `json:"event_count,omitempty"`
+	LostEvents      *int64           `json:"lost_events,omitempty"`
+	Events          string           `json:"events,omitempty"` // file, relative to the run
+	Received        []phase.Received `json:"received,omitempty"`
 }
 
 // ErrNoRun is wrapped by errors about directories that are no run.
@@ -58,109 +69,109 @@ func Open(dir string) (*Run, error) {
 	if r.Manifest.Version != manifestVersion {
 		return nil, fmt.Errorf("%s: %w: version %d, want %d", dir, ErrNoRun, r.Manifest.Version, manifestVersion)
 	}
-	if r.Symbols, err = symbolize.Open(filepath.Join(dir, "symbols")); err != nil {
+	if r.Symbols, err = symbolize.Open(filepath.Join(dir, "symbols")); r.Symbols == nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return r, nil
 }
 
-// coldStart is a cold start with its events decoded.
-type coldStart struct {
-	analysis.ColdStart
-	resolver *symbolize.Resolver
-	sampleHz int
-}
-
-// each calls f for every cold start, or only for the one with index only.
-// Recordings that cannot be read are warnings; their cold starts count as untraced.
-func (r *Run) each(only int, f func(coldStart)) (warnings []string, err error) {
-	found := false
-	for _, e := range r.Manifest.ColdStarts {
-		if only != 0 && e.Run.Index != only {
-			continue
-		}
-		found = true
-		c, w := r.load(e)
-		warnings = append(warnings, w...)
-		f(c)
+// load decodes a cold start. A recording that cannot be read whole is a
+// warning: what can be is used.
+func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) {
+	c := analysis.ColdStart{
+		Index: e.Index, Traced: e.Traced, Outcome: e.Outcome, OutcomeDetail: e.Detail, LastOutput: e.LastOutput,
+		ReleaseToNextNS: e.ReleaseToNextNS, InitNS: e.InitNS, FirstInvokeNS: e.FirstInvokeNS, ThrottledNS: e.ThrottledNS,
+		Events: e.EventCount, LostEvents: e.LostEvents,
 	}
-	if only != 0 && !found {
-		return warnings, fmt.Errorf("%s has no cold start %d: it has %d, from 1", r.Dir, only, len(r.Manifest.ColdStarts))
-	}
-	return warnings, nil
-}
-
-func (r *Run) load(e Entry) (coldStart, []string) {
-	c := coldStart{ColdStart: analysis.ColdStart{Run: e.Run, Ready: e.Ready}}
-	in := phase.Input{AsRuntime: r.Manifest.Head.Settings.As == "runtime", Released: e.Released, Received: e.Received}
-	if e.Events == "" {
-		c.Found = phase.Find(in)
-		return c, nil
-	}
-	raw, err := capture.ReadRecordingFile(filepath.Join(r.Dir, filepath.FromSlash(e.Events)))
-	if err != nil {
-		return c, []string{fmt.Sprintf("cold start %d: %v", e.Run.Index, err)}
-	}
+	in := phase.Input{Runtime: r.Manifest.Head.Settings.As == "runtime", Release: e.Released, Received: e.Received}
 	var warnings []string
-	events, err := raw.Decode()
+	warn := func(err error) { warnings = append(warnings, fmt.Sprintf("cold start %d: %v", e.Index, err)) }
+	var resolver *symbolize.Resolver
+	if e.Events != "" {
+		raw, err := capture.ReadRecordingFile(filepath.Join(r.Dir, filepath.FromSlash(e.Events)))
+		if err != nil {
+			warn(err)
+			return c, nil, warnings
+		}
+		events, err := raw.Decode()
+		if err != nil {
+			warn(err)
+		}
+		if c.Timeline, err = trace.Build(events, trace.BuildOptions{Arch: raw.Arch, Stop: raw.Stopped}); err != nil {
+			warn(err)
+			return c, nil, warnings
+		}
+		in.Timeline, in.PID = c.Timeline, raw.SubjectPID
+		resolver = r.Symbols.Resolver(events)
+	}
+	found, err := phase.Compute(in)
 	if err != nil {
-		warnings = append(warnings, fmt.Sprintf("cold start %d: %v", e.Run.Index, err))
+		warn(err)
 	}
-	tl, err := trace.Build(events, trace.BuildOptions{Arch: raw.Arch, Stop: raw.Stopped})
-	if err == nil {
-		err = tl.Check()
-	}
-	if err != nil {
-		return c, append(warnings, fmt.Sprintf("cold start %d: %v", e.Run.Index, err))
-	}
-	in.Timeline, in.SubjectPID = tl, raw.SubjectPID
-	c.Timeline, c.Found = tl, phase.Find(in)
-	c.resolver, c.sampleHz = r.Symbols.Resolver(events), raw.SampleHz
-	return c, append(warnings, c.Found.Warnings...)
+	c.Phases = found
+	return c, resolver, warnings
 }
 
 // Report computes the report of all cold starts, or of one, counted from 1.
 func (r *Run) Report(only int) (*analysis.Report, error) {
-	b := analysis.NewBuilder(r.Manifest.Head)
-	warnings, err := r.each(only, func(c coldStart) { b.Add(c.ColdStart) })
-	if err != nil {
-		return nil, err
-	}
-	report := b.Report()
-	seen := map[string]bool{}
-	for _, w := range warnings {
-		if !seen[w] {
-			report.Warnings = append(report.Warnings, w)
+	sums := analysis.NewAccumulator(r.Manifest.Head, analysis.Options{Run: only})
+	var warnings []string
+	for _, e := range r.Manifest.ColdStarts {
+		c := analysis.ColdStart{Index: e.Index}
+		if only == 0 || e.Index == only {
+			var w []string
+			c, _, w = r.load(e)
+			warnings = append(warnings, w...)
 		}
-		seen[w] = true
+		if err := sums.Add(c); err != nil {
+			return nil, err
+		}
 	}
+	report, err := sums.Report()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Dir, err)
+	}
+	report.Warnings = append(report.Warnings, warnings...)
 	if !r.Manifest.Complete {
 		report.Warnings = append(report.Warnings, "this run was cut short")
 	}
 	return report, nil
 }
 
-// Samples calls f with the weighted stacks of a signal of each traced cold start.
-func (r *Run) Samples(signal string, f func([]profile.Sample)) (coldStarts int, err error) {
-	_, err = r.each(0, func(c coldStart) {
-		if c.Timeline == nil || c.Run.Outcome != analysis.OutcomeOK {
-			return
+// Profiles adds up the traced cold starts, all signals at once.
+func (r *Run) Profiles() *profile.Builder {
+	head := r.Manifest.Head
+	opts := profile.Options{Tool: head.Tool.Version, Kernel: head.Host.Kernel, BuildID: head.Subject.BuildID}
+	if len(head.Subject.Command) > 0 {
+		opts.Main = head.Subject.Command[0]
+	}
+	if hz := head.Settings.SampleHz; hz != nil && *hz > 0 {
+		opts.Period = time.Second / time.Duration(*hz)
+	}
+	b := profile.NewBuilder(opts)
+	for _, e := range r.Manifest.ColdStarts {
+		if e.Events == "" || e.Outcome != analysis.OutcomeOK {
+			continue
 		}
-		coldStarts++
-		f(profile.Source{Timeline: c.Timeline, Found: c.Found, Resolver: c.resolver, SampleHz: c.sampleHz}.Collect(signal))
-	})
-	return coldStarts, err
+		c, resolver, _ := r.load(e) // warnings are the report's
+		if resolver == nil {
+			continue
+		}
+		lost := uint64(0)
+		if e.LostEvents != nil {
+			lost = uint64(*e.LostEvents)
+		}
+		b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Symbolizer: resolver, Lost: lost})
+	}
+	return b
 }
 
-// Phases lists the phases over all cold starts, in the order of the window.
-func (r *Run) Phases() ([]string, error) {
-	report, err := r.Report(0)
-	if err != nil {
-		return nil, err
+// Traced is how many cold starts the profiles hold.
+func (r *Run) Traced() (n int) {
+	for _, e := range r.Manifest.ColdStarts {
+		if e.Events != "" && e.Outcome == analysis.OutcomeOK {
+			n++
+		}
 	}
-	var names []string
-	for _, p := range report.Phases {
-		names = append(names, p.Name)
-	}
-	return names, nil
+	return n
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
@@ -46,10 +45,9 @@ type session struct {
 	dir       string // temporary
 	manifest  Manifest
 	tracer    *capture.Tracer
-	store     *symbolize.Store
 	collector *symbolize.Collector
+	root      string // of the subject that is being named
 	files     []*os.File
-	throttled time.Duration
 }
 
 // Record runs the session and writes the run. The manifest is that of what was
@@ -60,7 +58,7 @@ func Record(ctx context.Context, opts Options) (_ *Manifest, err error) {
 			return nil, fmt.Errorf("%s exists and is not a run of initprof: choose another -o", opts.Out)
 		}
 	}
-	s := &session{opts: opts, store: symbolize.NewStore()}
+	s := &session{opts: opts}
 	if s.dir, err = os.MkdirTemp(filepath.Dir(opts.Out), "."+filepath.Base(opts.Out)+"-"); err != nil {
 		return nil, fmt.Errorf("make the run's directory: %w", err)
 	}
@@ -124,31 +122,38 @@ func (s *session) prepare() error {
 	if err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, err.Error())
 	}
-	s.collector = symbolize.NewCollector(s.store, kernel)
-	return s.useSymbols(object)
-}
-
-// useSymbols takes the names of a stripped subject from its unstripped twin.
-func (s *session) useSymbols(subject *symbolize.Object) error {
-	if s.opts.Symbols == "" || subject == nil {
-		return nil
+	naming := symbolize.Options{Open: s.openMapping, Kernel: kernel}
+	if naming.VDSO, err = symbolize.ReadVDSO(); err != nil {
+		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, fmt.Sprintf("vDSO: %v", err))
 	}
-	f, err := s.open(s.opts.Symbols)
+	twin, err := s.twin(object)
 	if err != nil {
 		return err
 	}
-	twin, err := symbolize.OpenObject(f)
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.opts.Symbols, err)
+	if twin != nil {
+		naming.Symbols = append(naming.Symbols, twin)
 	}
-	if twin.Info.BuildID != subject.Info.BuildID || twin.Info.BuildID == "" {
-		if !symbolize.SameCode(twin, subject) {
-			return fmt.Errorf("%s does not belong to the subject: build ID %q, the subject's is %q, and their code differs",
-				s.opts.Symbols, twin.Info.BuildID, subject.Info.BuildID)
-		}
-	}
-	s.collector.Use(subject.Info.BuildID, twin)
+	s.collector = symbolize.NewCollector(naming)
 	return nil
+}
+
+// twin opens the unstripped twin of a stripped subject.
+func (s *session) twin(subject *symbolize.Object) (*symbolize.Object, error) {
+	if s.opts.Symbols == "" || subject == nil {
+		return nil, nil
+	}
+	f, err := s.open(s.opts.Symbols)
+	if err != nil {
+		return nil, err
+	}
+	twin, err := symbolize.OpenObject(f)
+	if err == nil {
+		err = symbolize.SymbolsMatch(subject, twin)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--symbols %s: %w", s.opts.Symbols, err)
+	}
+	return twin, nil
 }
 
 func (s *session) open(path string) (*os.File, error) {
@@ -221,15 +226,19 @@ func (s *session) one(ctx context.Context, index int, traced bool) (stop bool, e
 	if traced {
 		tracer = s.tracer
 	}
+	var collectErr error
 	result, err := coldstart.Run(ctx, s.opts.ColdStart, tracer, func(r *coldstart.Result) {
 		if r.Raw != nil {
-			s.collect(r)
+			collectErr = s.collect(ctx, r)
 		}
 	})
 	if err != nil {
 		return false, err
 	}
-	e := Entry{Run: s.run(result, index, traced), Released: result.Released, Ready: int64(result.Ready)}
+	if collectErr != nil && ctx.Err() == nil {
+		return false, collectErr
+	}
+	e := s.entry(result, index, traced)
 	for _, q := range result.Requests {
 		e.Received = append(e.Received, phase.Received{Method: q.Method, Path: q.Path, At: q.Received, Answered: q.Answered, Status: q.Status})
 	}
@@ -253,39 +262,39 @@ func (s *session) write(name string, write func(io.Writer) error) error {
 }
 
 // collect names the addresses while the subject still waits for its first event.
-func (s *session) collect(r *coldstart.Result) {
+func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
 	events, _ := r.Raw.Decode() // the report tells what cannot be decoded
-	root := fmt.Sprintf("/proc/%d", r.TracedProcess)
-	s.collector.Collect(events, func(m *trace.Mapping) (io.ReaderAt, error) {
-		if m.Path == symbolize.VDSOModule {
-			return nil, errors.New("no file")
-		}
-		path := strings.TrimSuffix(m.Path, " (deleted)")
-		f, err := s.open(root + "/root" + path)
-		if err != nil || path != m.Path {
-			if f, err = s.open(fmt.Sprintf("%s/map_files/%x-%x", root, m.Start, m.Limit)); err != nil {
-				f, err = s.open(path)
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		return f, nil
-	})
+	s.root = fmt.Sprintf("/proc/%d", r.TracedProcess)
+	_, err := s.collector.Collect(ctx, events)
+	return err
 }
 
-func (s *session) run(r *coldstart.Result, index int, traced bool) analysis.Run {
-	run := analysis.Run{
-		Index: index, Traced: traced, Outcome: r.Outcome, OutcomeDetail: s.redact(r.Detail), SubscribeOutcome: r.Subscribe,
+// openMapping opens an object as the subject sees it, or what it has mapped of
+// one that has no name any more.
+func (s *session) openMapping(path string, m *trace.Mapping) (io.ReaderAt, io.Closer, error) {
+	file := strings.TrimSuffix(path, " (deleted)")
+	f, err := os.Open(s.root + "/root" + file)
+	if err != nil || file != path {
+		if f, err = os.Open(fmt.Sprintf("%s/map_files/%x-%x", s.root, m.Start, m.Limit)); err != nil {
+			f, err = os.Open(file) // the subject is gone
+		}
 	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, f, nil
+}
+
+func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
+	e := Entry{Index: index, Traced: traced, Outcome: r.Outcome, Detail: s.redact(r.Detail), Released: r.Released}
 	if r.Outcome == coldstart.Interrupted {
-		run.Outcome = analysis.OutcomeKilled
+		e.Outcome = analysis.OutcomeKilled
 	}
 	if r.Outcome != coldstart.OK {
 		lines := strings.Split(strings.TrimRight(s.redact(string(r.LastOutput)), "\n"), "\n")
 		for _, l := range lines[max(0, len(lines)-10):] {
 			if l != "" {
-				run.LastOutput = append(run.LastOutput, strings.ToValidUTF8(l[:min(len(l), 400)], "?"))
+				e.LastOutput = append(e.LastOutput, strings.ToValidUTF8(l[:min(len(l), 400)], "?"))
 			}
 		}
 	}
@@ -293,25 +302,25 @@ func (s *session) run(r *coldstart.Result, index int, traced bool) analysis.Run 
 		if from == 0 || to == 0 {
 			return nil
 		}
-		d := to - from
-		return &d
+		return new(to - from)
 	}
-	run.ReleaseToNextNS = between(r.Released, r.FirstNext)
-	run.InitNS = between(r.InitStart, r.InitEnd)
+	e.ReleaseToNextNS = between(r.Released, r.FirstNext)
+	e.InitNS = between(r.InitStart, r.InitEnd)
 	if r.FirstInvoke > 0 {
-		ns := int64(r.FirstInvoke)
-		run.FirstInvokeNS = &ns
+		e.FirstInvokeNS = new(int64(r.FirstInvoke))
 	}
-	if run.InitNS != nil && run.ReleaseToNextNS != nil {
-		slack := r.InitEnd - r.FirstNext
-		run.SlackNS = &slack
+	if r.Ready > 0 {
+		e.ReadyNS = new(int64(r.Ready))
+	}
+	if r.Box.CPUQuota > 0 {
+		e.ThrottledNS = new(int64(r.Box.Throttled))
 	}
 	if r.Raw != nil {
-		h, lost := r.Raw.Hits, int64(r.Raw.Losses.Total())
-		events := int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks)
-		run.Events, run.LostEvents = &events, &lost
+		h := r.Raw.Hits
+		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks))
+		e.LostEvents = new(int64(r.Raw.Losses.Total()))
 	}
-	return run
+	return e
 }
 
 // redact replaces secrets.
@@ -343,10 +352,7 @@ func (s *session) settings(r *coldstart.Result) {
 		out.MemoryMB = &mb
 	}
 	if r.Box.CPUQuota > 0 {
-		q, p := r.Box.CPUQuota, int64(r.Box.CPUPeriod)
-		s.throttled += r.Box.Throttled
-		t := int64(s.throttled) / int64(len(s.manifest.ColdStarts)+1)
-		out.CPUQuota, out.CPUPeriodNS, out.ThrottledNS = &q, &p, &t
+		out.CPUQuota, out.CPUPeriodNS = new(r.Box.CPUQuota), new(int64(r.Box.CPUPeriod))
 	}
 }
 
@@ -358,13 +364,13 @@ func (s *session) finish() error {
 			if p.Reason != "" {
 				out.Status = analysis.ProbeUnavailable
 			} else {
-				hits := float64(p.Hits)
+				hits := float64(p.Hits) / float64(max(1, s.traced()))
 				out.Hits = &hits
 			}
 			s.manifest.Head.Probes = append(s.manifest.Head.Probes, out)
 		}
 	}
-	if err := s.store.Write(filepath.Join(s.dir, "symbols")); err != nil {
+	if err := s.symbols().Write(filepath.Join(s.dir, "symbols")); err != nil {
 		return err
 	}
 	if err := s.write("manifest.json", func(w io.Writer) error {
@@ -410,32 +416,33 @@ func Own(dir string, u *launch.User) error {
 	})
 }
 
+// symbols is what was named; nothing without tracing.
+func (s *session) symbols() *symbolize.Store {
+	if s.collector == nil {
+		return symbolize.NewStore()
+	}
+	return s.collector.Store()
+}
+
 func (s *session) profiles() error {
 	if s.opts.NoTracing {
 		return nil
 	}
-	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.store}
-	for _, signal := range profile.All {
-		head := s.manifest.Head
-		b := profile.NewBuilder(signal, head.Subject.Command[0], head.Subject.BuildID, []string{
-			"initprof " + head.Tool.Version, "kernel " + head.Host.Kernel,
-			fmt.Sprintf("cold starts %d (-divide_by gives one)", s.opts.Runs), fmt.Sprintf("lost events %d", s.lost()),
-		})
-		if _, err := run.Samples(signal, b.Add); err != nil {
-			return err
-		}
-		if err := s.write("profiles/"+signal+".pb.gz", b.Write); err != nil {
+	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols()}
+	profiles := run.Profiles()
+	for _, signal := range profile.Signals {
+		if err := s.write("profiles/"+string(signal)+".pb.gz", func(w io.Writer) error { return profiles.Write(signal, w) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *session) lost() (total int64) {
+func (s *session) traced() (n int) {
 	for _, e := range s.manifest.ColdStarts {
-		if e.Run.LostEvents != nil {
-			total += *e.Run.LostEvents
+		if e.Traced {
+			n++
 		}
 	}
-	return total
+	return n
 }
