@@ -47,7 +47,7 @@ func (q *Request) isNext(runtime bool) bool {
 // what only the environment saw.
 func (c *computation) requests() {
 	if c.Timeline != nil {
-		c.Requests = carried(c.Timeline, c.Result.Start)
+		c.Requests = carried(c.Timeline, c.Start)
 	}
 	for _, seen := range c.Received {
 		if c.confirm(seen) {

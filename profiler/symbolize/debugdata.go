@@ -1,3 +1,0 @@
-package symbolize
-
-func (o *Object) addDebugData(*symbolTable) {}
