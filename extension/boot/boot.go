@@ -279,6 +279,7 @@ func (e *extension) startServices(ctx context.Context) error {
 
 func (e *extension) ready() {
 	checkpoint.Reach("ready")
+	checkpoint.Summary()
 	ms := strconv.FormatFloat(float64(time.Since(e.opts.Start).Nanoseconds())/1e6, 'f', 3, 64)
 	e.log.Line("DD_EXTENSION | INFO | initprof-extension ready in " + ms + " ms")
 }

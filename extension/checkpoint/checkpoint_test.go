@@ -2,6 +2,8 @@ package checkpoint
 
 import (
 	"bytes"
+	"encoding/json"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -26,7 +28,7 @@ func logged(t *testing.T, calls func()) []string {
 	var out bytes.Buffer
 	LogTo(&out)
 	t.Cleanup(func() { LogTo(nil) })
-	state.greeted = false
+	state.greeted, state.recorded = false, 0
 	calls()
 	LogTo(nil)
 	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
@@ -105,12 +107,43 @@ func BenchmarkReach(b *testing.B) {
 }
 
 func BenchmarkReachLogged(b *testing.B) {
-	var out bytes.Buffer
-	LogTo(&out)
+	LogTo(io.Discard)
 	defer LogTo(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		out.Reset()
+		state.recorded = 0
 		Reach("config_parse")
+	}
+}
+
+func TestSummary(t *testing.T) {
+	lines := logged(t, func() {
+		Reach("first")
+		for range maxRecords + 3 {
+			Reach(`"second"`)
+		}
+		Summary()
+	})
+	var got struct {
+		Checkpoints []map[string]any   `json:"checkpoints"`
+		Heap        map[string]float64 `json:"heap"`
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Checkpoints) != maxRecords {
+		t.Errorf("%d checkpoints", len(got.Checkpoints))
+	}
+	if got.Heap["alloc_bytes"] <= 0 {
+		t.Errorf("heap %v", got.Heap)
+	}
+	first := got.Checkpoints[0]
+	if first["name"] != "first" || len(first) != 11 {
+		t.Errorf("%v", first)
+	}
+	for _, key := range []string{"minor_faults", "max_rss_bytes"} {
+		if v, _ := first[key].(float64); v <= 0 {
+			t.Errorf("%s is %v", key, first[key])
+		}
 	}
 }

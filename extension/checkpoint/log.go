@@ -29,6 +29,8 @@ var state struct {
 	open     map[spanKey]time.Time
 	greeted  bool
 	line     [maxName + 192]byte
+	records  [maxRecords]record
+	recorded int
 }
 
 // LogTo makes every later Reach and End write a line to w, and the first of
@@ -82,6 +84,12 @@ func log(name string, kind uintptr, id uint64) {
 		b := appendName(append(state.line[:0], "DD_EXTENSION | DEBUG | checkpoint "...), name)
 		b = append(b, " delta_ms="...)
 		b = appendMilliseconds(b, now.Sub(state.previous))
+		if state.recorded < maxRecords {
+			r := &state.records[state.recorded]
+			r.name, r.delta, r.since = name, now.Sub(state.previous), now.Sub(state.origin)
+			r.measure()
+			state.recorded++
+		}
 		state.previous = now
 		writeSince(b, now)
 	case kindBegin:
@@ -121,7 +129,7 @@ func appendName(b []byte, name string) []byte {
 	}
 	for i := range len(name) {
 		c := name[i]
-		if c <= ' ' || c >= 0x7f {
+		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
 			c = '_'
 		}
 		b = append(b, c)

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.Close(t.Context()) }()
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
 	for _, body := range []string{"{", delivery} {
 		resp, err := http.Post("http://"+s.Addr().String()+"/", "application/json", strings.NewReader(body))
 		if err != nil {

@@ -58,16 +58,29 @@ type Collector struct {
 	opts  Options
 	store *Store
 
-	mu   sync.Mutex
-	vdso *Object
+	mu     sync.Mutex
+	vdso   *Object
+	cached map[string]*cachedObject // by key of the module
+	uses   int64
 }
+
+// cachedObject is an object that stays open for further cold starts.
+type cachedObject struct {
+	object  *Object
+	closer  io.Closer
+	users   int
+	lastUse int64
+}
+
+// maxCached bounds the tables of objects that are kept for further cold starts.
+const maxCached = 256 << 20
 
 // NewCollector returns a collector with an empty store.
 func NewCollector(opts Options) *Collector {
 	if opts.Parallel <= 0 {
 		opts.Parallel = runtime.GOMAXPROCS(0)
 	}
-	return &Collector{opts: opts, store: NewStore()}
+	return &Collector{opts: opts, store: NewStore(), cached: map[string]*cachedObject{}}
 }
 
 // Store returns the store that the collector fills.
@@ -76,6 +89,7 @@ func (c *Collector) Store() *Store { return c.store }
 // Collect names the addresses of one cold start in a store of its own.
 func Collect(ctx context.Context, events []trace.Event, opts Options) (*Store, Summary, error) {
 	c := NewCollector(opts)
+	defer func() { _ = c.Close() }()
 	summary, err := c.Collect(ctx, events)
 	return c.store, summary, err
 }
@@ -291,6 +305,11 @@ func (c *Collector) open(m *trace.Mapping) (o *Object, key string, done func(), 
 		o, err := c.openVDSO()
 		return o, vdsoKey, done, err
 	}
+	if m.BuildID != "" {
+		if o, done := c.fromCache(m.BuildID); o != nil {
+			return o, m.BuildID, done, nil
+		}
+	}
 	if c.opts.Open == nil {
 		return nil, "", done, errors.New("no way to open files was given")
 	}
@@ -298,23 +317,101 @@ func (c *Collector) open(m *trace.Mapping) (o *Object, key string, done func(), 
 	if err != nil {
 		return nil, "", done, err
 	}
-	if closer != nil {
-		done = func() { _ = closer.Close() }
+	closeFile := func() {
+		if closer != nil {
+			_ = closer.Close()
+		}
 	}
 	o, err = OpenObject(r)
 	if err != nil {
-		done()
-		return nil, "", func() {}, err
+		closeFile()
+		return nil, "", done, err
 	}
-	if id := o.Info.BuildID; m.BuildID != "" && id != "" && m.BuildID != id && o.hasGNUBuildID() {
-		done()
-		return nil, "", func() {}, fmt.Errorf("the file has changed since it was mapped: build ID %s, was %s", id, m.BuildID)
+	id := o.Info.BuildID
+	if m.BuildID != "" && m.BuildID != id && o.hasGNUBuildID() {
+		closeFile()
+		return nil, "", done, fmt.Errorf("the file has changed since it was mapped: build ID %s, was %s", id, m.BuildID)
 	}
-	key = o.Info.BuildID
-	if key == "" {
+	if key = id; key == "" {
 		key = c.fileKey(m.Path, r, o)
 	}
-	return o, key, done, nil
+	if other, done := c.fromCache(key); other != nil {
+		closeFile()
+		return other, key, done, nil
+	}
+	return o, key, c.toCache(key, o, closer), nil
+}
+
+// fromCache returns an object that an earlier cold start has read, and what to
+// call when it is no longer used; nil if there is none.
+func (c *Collector) fromCache(key string) (*Object, func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.cached[key]
+	if e == nil {
+		return nil, nil
+	}
+	e.users++
+	c.uses++
+	e.lastUse = c.uses
+	return e.object, func() { c.release(e) }
+}
+
+// toCache keeps an object, and returns what to call when it is no longer used.
+func (c *Collector) toCache(key string, o *Object, closer io.Closer) func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.uses++
+	e := &cachedObject{object: o, closer: closer, users: 1, lastUse: c.uses}
+	if c.cached[key] != nil { // another path to the same object came first
+		return func() { e.close() }
+	}
+	c.cached[key] = e
+	return func() { c.release(e) }
+}
+
+// release gives an object back, and closes those used longest ago until the
+// rest fits.
+func (c *Collector) release(e *cachedObject) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.users--
+	for {
+		held, oldest := int64(0), ""
+		for key, e := range c.cached {
+			held += e.object.held.Load()
+			if e.users == 0 && (oldest == "" || e.lastUse < c.cached[oldest].lastUse) {
+				oldest = key
+			}
+		}
+		if held <= maxCached && len(c.cached) <= maxOpen || oldest == "" {
+			return
+		}
+		c.cached[oldest].close()
+		delete(c.cached, oldest)
+	}
+}
+
+// maxOpen bounds the files that are kept open.
+const maxOpen = 128
+
+func (e *cachedObject) close() {
+	if e.closer != nil {
+		_ = e.closer.Close()
+	}
+}
+
+// Close closes the objects that were kept. The store stays usable.
+func (c *Collector) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, e := range c.cached {
+		if e.users == 0 {
+			e.close()
+			delete(c.cached, key)
+		}
+	}
+	return nil
 }
 
 func (c *Collector) openVDSO() (*Object, error) {

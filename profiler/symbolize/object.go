@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // Bounds on what is read of one object. They are far above what real objects
@@ -55,6 +56,7 @@ type Object struct {
 	mu     sync.Mutex
 	faults []error // malformed tables
 	work   workBudget
+	held   atomic.Int64 // bytes of tables in memory
 }
 
 // Info is what an object's headers and notes tell.
@@ -300,6 +302,7 @@ func (o *Object) sectionBytes(s *elf.Section) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("section %s: %w", s.Name, err)
 	}
+	o.held.Add(int64(len(b)))
 	return b, nil
 }
 
@@ -389,14 +392,11 @@ func parseNotes(b []byte) (gnu, goID string) {
 	return gnu, goID
 }
 
-// GNUBuildID derives a GNU build ID from a Go build ID, in hexadecimal, the
-// way Go's linker does by default since Go 1.24 (-B gobuildid, cmd/link
-// internal/ld/elf.go, over cmd/internal/hash): the first 20 bytes of its
-// SHA-256 with the first byte inverted. Go programs of older versions get by it
-// the ID that a newer linker would have given them.
+// GNUBuildID derives from a Go build ID one of GNU's form, in hexadecimal: the
+// first 20 bytes of its SHA-256. Go programs from before Go 1.24 have no GNU
+// build ID; where both exist the GNU one counts.
 func GNUBuildID(goBuildID string) string {
 	sum := sha256.Sum256([]byte(goBuildID))
-	sum[0] ^= 0xff
 	return hex.EncodeToString(sum[:20])
 }
 

@@ -110,6 +110,9 @@ func (t *symbolTable) add(table, names []byte) {
 		if first == 0 || typ == elf.STT_NOTYPE && (first == '$' || first == '.') {
 			continue
 		}
+		if size == 0 && endOfText(names[name:]) {
+			continue
+		}
 		if len(t.symbols) == maxSymbols {
 			return
 		}
@@ -117,6 +120,15 @@ func (t *symbolTable) add(table, names []byte) {
 			address: address, size: size, name: name, table: index, rank: rank(typ, elf.ST_BIND(info), size, first),
 		})
 	}
+}
+
+// endOfText tells labels of linkers that end the code and name none of it.
+func endOfText(name []byte) bool {
+	switch cString(name[:min(len(name), 16)]) {
+	case "etext", "_etext", "__etext", "runtime.etext":
+		return true
+	}
+	return false
 }
 
 // rank prefers functions to labels, sized to unsized, global to local, and

@@ -1,11 +1,11 @@
 package subjects
 
 import (
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -14,7 +14,8 @@ import (
 // and keeps the requests that it saw.
 func environment(t *testing.T) (api string, seen func() string) {
 	t.Helper()
-	requests := make(chan string, 16)
+	var mu sync.Mutex
+	var requests []string
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /2020-01-01/extension/register", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Lambda-Extension-Identifier", "an-identifier")
@@ -28,21 +29,17 @@ func environment(t *testing.T) (api string, seen func() string) {
 		_, _ = w.Write([]byte(`{"eventType":"SHUTDOWN"}`))
 	})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests <- r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+		mu.Lock()
+		requests = append(requests, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:])
+		mu.Unlock()
 		mux.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	if _, _, err := net.SplitHostPort(server.Listener.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
 	return server.Listener.Addr().String(), func() string {
-		server.Close() // waits for the requests under way
-		close(requests)
-		var names []string
-		for name := range requests {
-			names = append(names, name)
-		}
-		return strings.Join(names, " ")
+		server.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(requests, " ")
 	}
 }
 

@@ -30,13 +30,11 @@ static void touch(long pages)
 	long size = sysconf(_SC_PAGESIZE), i;
 	volatile char *at;
 
-	if (!pages)
-		return;
-	at = mmap(NULL, pages * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	at = mmap(NULL, (pages + 1) * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
 		lambda_fail("mmap");
 	/* A huge page would be one fault for many. */
-	madvise((void *)at, pages * size, MADV_NOHUGEPAGE);
+	madvise((void *)at, (pages + 1) * size, MADV_NOHUGEPAGE);
 	for (i = 0; i < pages; i++)
 		at[i * size] = 1;
 }
