@@ -26,6 +26,7 @@ import (
 	"github.com/initprof/initprof/extension/flush"
 	"github.com/initprof/initprof/extension/intake"
 	"github.com/initprof/initprof/extension/logging"
+	"github.com/initprof/initprof/extension/logs"
 	"github.com/initprof/initprof/extension/metrics"
 	"github.com/initprof/initprof/extension/telemetry"
 	"github.com/initprof/initprof/extension/traceagent"
@@ -63,8 +64,13 @@ type extension struct {
 	dogstat *dogstatsd.Server
 	traces  *traceagent.Server
 	events  *telemetry.Server
+	logs    logs.Collector
 	flusher flush.Flusher
 	invokes invocations
+
+	lastInvoke time.Time // ends of invocations and flushes, for the strategy
+	lastFlush  time.Time
+	frequent   int
 
 	subscribed chan error // closed or sent to when the subscription was answered
 }
@@ -84,6 +90,7 @@ func fail(kind string, err error) error { return &failure{kind, err} }
 func Run(ctx context.Context, opts Options) int {
 	level, _ := logging.ParseLevel(opts.Getenv("DD_LOG_LEVEL")) // config tells of mistakes
 	e := &extension{opts: opts, log: logging.New(opts.Log, level)}
+	e.logs.Log = e.log
 	if level >= logging.Debug {
 		checkpoint.LogTo(opts.Log)
 	}

@@ -86,7 +86,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(w.intake.Close)
 	w.env = map[string]string{
 		"AWS_LAMBDA_RUNTIME_API": w.api.Listener.Addr().String(), "DD_API_KEY": "the-secret-key",
-		"DD_DD_URL": w.intake.URL, "DD_DOGSTATSD_PORT": freePort(t, "udp"),
+		"DD_DD_URL": w.intake.URL, "DD_APM_DD_URL": w.intake.URL, "DD_LOGS_CONFIG_LOGS_DD_URL": w.intake.URL, "DD_DOGSTATSD_PORT": freePort(t, "udp"),
 		"DD_APM_RECEIVER_PORT": freePort(t, "tcp"), "DD_LOG_LEVEL": "debug",
 	}
 	return w
@@ -135,6 +135,17 @@ func (w *world) invoke(telemetry string, n int) {
 	}
 	defer conn.Close()
 	_, _ = io.WriteString(conn, "orders:3|c|#kind:test")
+	traces, err := http.NewRequest(http.MethodPut, "http://127.0.0.1:"+w.env["DD_APM_RECEIVER_PORT"]+"/v0.4/traces", strings.NewReader("\x91\x91\x81\xa4name\xa1n"))
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	traces.Header.Set("Content-Type", "application/msgpack")
+	if resp, err := http.DefaultClient.Do(traces); err != nil {
+		w.t.Error(err)
+	} else {
+		_ = resp.Body.Close()
+	}
 	if telemetry != "" {
 		resp, err := http.Post(telemetry, "application/json", strings.NewReader(
 			`[{"time":"2024-01-01T00:00:00Z","type":"platform.runtimeDone","record":{"requestId":"r`+strconv.Itoa(n)+`","status":"success"}}]`))
@@ -198,9 +209,11 @@ func TestColdStart(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("each checkpoint once: %s", diff)
 			}
-			if len(w.series) == 0 || !strings.Contains(w.series[0], `"metric":"orders"`) ||
-				!strings.Contains(w.series[0], `"value":3`) || !strings.Contains(w.series[0], `"functionname:f"`) {
-				t.Errorf("%q", w.series)
+			all := strings.Join(w.series, "\n")
+			for _, want := range []string{`"metric":"orders"`, `"value":3`, `"functionname:f"`, "END RequestId: r1", `_dd.tags.function`} {
+				if !strings.Contains(all, want) {
+					t.Errorf("no %s in %s", want, all)
+				}
 			}
 			if text := w.logs.String(); strings.Contains(text, "the-secret-key") ||
 				!regexp.MustCompile(`ready in \d+\.\d+ ms`).MatchString(text) {

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/initprof/initprof/extension/api"
+	"github.com/initprof/initprof/extension/flush"
+	"github.com/initprof/initprof/extension/logs"
 	"github.com/initprof/initprof/extension/metrics"
 	"github.com/initprof/initprof/extension/tags"
 	"github.com/initprof/initprof/extension/telemetry"
+	"github.com/initprof/initprof/extension/traceagent"
 )
 
 // Margins before a deadline of the environment, for what comes after a flush.
@@ -132,32 +136,105 @@ func (e *extension) invoke(ctx context.Context, event *api.Event) {
 	defer e.invokes.end(event.RequestID)
 	ctx, cancel := context.WithDeadline(ctx, event.Deadline.Add(-invokeMargin))
 	defer cancel()
-	if done != nil {
+	var tick <-chan time.Time // flushes during a long invocation
+	if e.config.FlushStrategy.Mode == "periodically" {
+		t := time.NewTicker(e.config.FlushStrategy.Interval)
+		defer t.Stop()
+		tick = t.C
+	}
+	for running := done != nil; running; {
 		select {
 		case <-done:
+			running = false
+		case <-tick:
+			e.flush(ctx, false)
 		case <-ctx.Done():
 			return // SHUTDOWN or the next invocation flushes
 		}
 	}
-	e.dogstat.Drain(10 * time.Millisecond)
-	e.flush(ctx)
+	if e.flushNow() {
+		e.dogstat.Drain(10 * time.Millisecond)
+		e.flush(ctx, false)
+	}
 }
 
-func (e *extension) flush(ctx context.Context) {
-	if e.config.APIKey == "" {
-		e.metrics.Flush()
-		e.traces.Take()
-		return
+// adaptiveAfter is the number of invocations, each within a minute of the one
+// before, from which on the adaptive strategy flushes by the clock instead of
+// at the end of each: the function is called often enough.
+const adaptiveAfter = 20
+
+// flushNow decides at the end of an invocation.
+func (e *extension) flushNow() bool {
+	now := time.Now()
+	if now.Sub(e.lastInvoke) > time.Minute {
+		e.frequent = 0
 	}
+	e.lastInvoke = now
+	e.frequent++
+	s := e.config.FlushStrategy
+	switch {
+	case s.Mode == "end", s.Mode == "adaptive" && e.frequent <= adaptiveAfter:
+		return true
+	default:
+		return now.Sub(e.lastFlush) >= s.Interval
+	}
+}
+
+// sources says what is flushed, and where to. It is built at the first flush,
+// behind the first next.
+func (e *extension) sources() []flush.Source {
+	makeTags := func() []string { return tags.Make(e.config, e.invokes.functionARN(), e.opts.Getenv) }
+	if e.changes.Tags {
+		makeTags = sync.OnceValue(makeTags)
+	}
+	return []flush.Source{
+		flush.Metrics(&e.metrics, e.config.MetricsURL, makeTags, e.log),
+		func(bool) []flush.Request {
+			payloads, dropped := e.traces.Take()
+			if dropped > 0 {
+				e.log.Warnf("trace agent: %d payloads were dropped: the buffer was full", dropped)
+			}
+			body, err := traceagent.Encode(payloads, traceagent.Identity{
+				Env: e.config.Env, Version: e.config.Version, Tags: strings.Join(makeTags(), ","),
+			})
+			if err != nil {
+				e.log.Warnf("trace agent: traces that cannot be read were left out: %v", err)
+			}
+			if body == nil {
+				return nil
+			}
+			return []flush.Request{{Address: e.config.TracesURL + "/api/v0.2/traces", ContentType: "application/x-protobuf", Body: body}}
+		},
+		func(last bool) (out []flush.Request) {
+			bodies, dropped := e.logs.Take(logs.Identity{
+				ARN: e.invokes.functionARN(), Service: e.config.Service, Tags: strings.Join(makeTags(), ","),
+			}, last)
+			if dropped > 0 {
+				e.log.Warnf("logs: %d lines were dropped: the buffer was full", dropped)
+			}
+			for _, body := range bodies {
+				out = append(out, flush.Request{Address: e.config.LogsURL + "/api/v2/logs", ContentType: "application/json", Body: body})
+			}
+			return out
+		},
+	}
+}
+
+// discard takes the place of the intakes where there is no API key.
+type discard struct{}
+
+func (discard) Post(context.Context, string, string, []byte) error { return nil }
+
+func (e *extension) flush(ctx context.Context, last bool) {
 	f := &e.flusher
-	if f.Client == nil {
-		f.Metrics, f.MetricsURL, f.Client, f.Log = &e.metrics, e.config.MetricsURL, e.intake, e.log
-		f.Tags = func() []string { return tags.Make(e.config, e.invokes.functionARN(), e.opts.Getenv) }
-		if e.changes.Tags {
-			f.Tags = sync.OnceValue(f.Tags)
+	if f.Sources == nil {
+		f.Client, f.Log, f.Sources = e.intake, e.log, e.sources()
+		if e.config.APIKey == "" {
+			f.Client = discard{}
 		}
 	}
-	if err := f.Flush(ctx); err != nil {
+	e.lastFlush = time.Now()
+	if err := f.Flush(ctx, last); err != nil {
 		e.log.Warnf("%v", err)
 	}
 }
@@ -173,7 +250,7 @@ func (e *extension) shutdown(deadline time.Time) int {
 	err := errors.Join(e.events.Close(ctx), e.traces.Close(ctx))
 	e.dogstat.Drain(50 * time.Millisecond)
 	err = errors.Join(err, e.dogstat.Close())
-	e.flush(ctx)
+	e.flush(ctx, true)
 	if err != nil {
 		e.log.Warnf("shutdown: %v", err)
 	}
@@ -186,6 +263,9 @@ func (e *extension) shutdown(deadline time.Time) int {
 
 // handleTelemetry takes one delivery.
 func (e *extension) handleTelemetry(events []telemetry.Event) {
+	if e.config.LogsEnabled {
+		e.logs.Add(events)
+	}
 	for i := range events {
 		event := &events[i]
 		switch event.Type {

@@ -13,63 +13,95 @@ import (
 	"github.com/initprof/initprof/extension/metrics"
 )
 
-// Limits of one request to the intakes, far below those of the intakes.
+// Limits on what one request carries and on what waits for an intake that is down.
 const (
-	maxPoints = 2000
-	maxValues = 20000
-	maxQueue  = 64 // requests that wait for an intake that is down
+	maxPoints      = 2000
+	maxValues      = 20000
+	maxWaiting     = 256      // requests
+	maxWaitingSize = 48 << 20 // bytes of their bodies
 )
+
+// Request is one body for an intake.
+type Request struct {
+	Address     string
+	ContentType string
+	Body        []byte
+}
+
+// Source empties a buffer into requests. last says that the process is about to
+// end, so that nothing may be kept for later.
+type Source func(last bool) []Request
 
 // Poster sends one body. *intake.Client is one.
 type Poster interface {
 	Post(ctx context.Context, address, contentType string, body []byte) error
 }
 
-// Flusher sends what was aggregated. Its methods may be called concurrently;
+// Flusher sends what the sources have. Its methods may be called concurrently;
 // flushes are made one after the other.
 type Flusher struct {
-	Metrics    *metrics.Aggregator
-	MetricsURL string
-	Client     Poster
-	Log        *logging.Logger
-	Tags       func() []string // those that everything carries
+	Sources []Source
+	Client  Poster
+	Log     *logging.Logger
 
 	mu      sync.Mutex
-	waiting []request
+	waiting []Request
+	size    int
 	dropped uint64
 }
 
-type request struct {
-	address string
-	body    []byte
-}
-
-// Flush sends everything that is buffered. What an intake could not take now is
-// kept for the next flush, within bounds. The error says what is still waiting.
-func (f *Flusher) Flush(ctx context.Context) error {
+// Flush sends everything that is buffered, each intake on its own goroutine.
+// What an intake could not take now is kept for the next flush, within bounds.
+// The error says why something is still waiting.
+func (f *Flusher) Flush(ctx context.Context, last bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.encode()
-	var errs []error
-	kept := f.waiting[:0]
-	for _, r := range f.waiting {
-		if len(errs) > 0 && ctx.Err() != nil { // no time for the rest
-			kept = append(kept, r)
-			continue
-		}
-		err := f.Client.Post(ctx, r.address, "application/json", r.body)
-		switch {
-		case err == nil:
-		case errors.Is(err, intake.ErrRejected):
-			f.Log.WarnOnce("rejected "+r.address, "flush: %v", err)
-		default:
-			kept = append(kept, r)
-			errs = append(errs, err)
+	for _, source := range f.Sources {
+		for _, r := range source(last) {
+			f.queue(r)
 		}
 	}
-	clear(f.waiting[len(kept):])
-	f.waiting = kept
+	byIntake := map[string][]Request{}
+	for _, r := range f.waiting {
+		byIntake[r.Address] = append(byIntake[r.Address], r)
+	}
+	var (
+		wait   sync.WaitGroup
+		result sync.Mutex
+		kept   []Request
+		errs   []error
+	)
+	for _, requests := range byIntake {
+		wait.Go(func() {
+			left, err := f.send(ctx, requests)
+			result.Lock()
+			defer result.Unlock()
+			kept = append(kept, left...)
+			if err != nil {
+				errs = append(errs, err)
+			}
+		})
+	}
+	wait.Wait()
+	f.waiting, f.size = kept, 0
+	for _, r := range kept {
+		f.size += len(r.Body)
+	}
 	return errors.Join(errs...)
+}
+
+// send sends the requests of one intake in their order. The first that fails
+// leaves the rest for later: the intake is down.
+func (f *Flusher) send(ctx context.Context, requests []Request) ([]Request, error) {
+	for i, r := range requests {
+		err := f.Client.Post(ctx, r.Address, r.ContentType, r.Body)
+		if errors.Is(err, intake.ErrRejected) {
+			f.Log.WarnOnce("rejected "+r.Address, "flush: %v", err)
+		} else if err != nil {
+			return requests[i:], err
+		}
+	}
+	return nil, nil
 }
 
 // Waiting is the number of requests that wait for an intake.
@@ -79,40 +111,45 @@ func (f *Flusher) Waiting() int {
 	return len(f.waiting)
 }
 
-// encode moves the aggregated metrics into requests.
-func (f *Flusher) encode() {
-	batch := f.Metrics.Flush()
-	if batch.Dropped > 0 {
-		f.Log.Warnf("flush: %d samples were dropped: the buffer was full", batch.Dropped)
-	}
-	if batch.Empty() {
-		return
-	}
-	var tags []string
-	if f.Tags != nil {
-		tags = f.Tags()
-	}
-	for points := batch.Points; len(points) > 0; {
-		n := min(len(points), maxPoints)
-		f.queue(request{f.MetricsURL + "/api/v2/series", metrics.AppendSeries(nil, points[:n], tags)})
-		points = points[n:]
-	}
-	for points := batch.Distributions; len(points) > 0; {
-		n, values := 0, 0
-		for n < len(points) && (n == 0 || values+len(points[n].Values) <= maxValues) {
-			values += len(points[n].Values)
-			n++
-		}
-		f.queue(request{f.MetricsURL + "/api/v1/distribution_points", metrics.AppendDistributions(nil, points[:n], tags)})
-		points = points[n:]
+// queue makes room by dropping what has waited longest.
+func (f *Flusher) queue(r Request) {
+	f.waiting = append(f.waiting, r)
+	f.size += len(r.Body)
+	for len(f.waiting) > maxWaiting || f.size > maxWaitingSize && len(f.waiting) > 1 {
+		f.size -= len(f.waiting[0].Body)
+		f.waiting[0] = Request{}
+		f.waiting = f.waiting[1:]
+		f.dropped++
+		f.Log.WarnOnce("flush full", "flush: the oldest requests are dropped: %d wait for their intake", len(f.waiting))
 	}
 }
 
-func (f *Flusher) queue(r request) {
-	if len(f.waiting) >= maxQueue {
-		f.waiting = append(f.waiting[:0], f.waiting[1:]...)
-		f.dropped++
-		f.Log.WarnOnce("flush full", "flush: the oldest metrics are dropped: %d requests wait for the intake", maxQueue)
+// Metrics is the source that empties an aggregator. tags are those that every
+// metric carries.
+func Metrics(a *metrics.Aggregator, url string, tags func() []string, log *logging.Logger) Source {
+	return func(bool) (out []Request) {
+		batch := a.Flush()
+		if batch.Dropped > 0 {
+			log.Warnf("flush: %d samples were dropped: the buffer was full", batch.Dropped)
+		}
+		if batch.Empty() {
+			return nil
+		}
+		all := tags()
+		for points := batch.Points; len(points) > 0; {
+			n := min(len(points), maxPoints)
+			out = append(out, Request{url + "/api/v2/series", "application/json", metrics.AppendSeries(nil, points[:n], all)})
+			points = points[n:]
+		}
+		for points := batch.Distributions; len(points) > 0; {
+			n, values := 0, 0
+			for n < len(points) && (n == 0 || values+len(points[n].Values) <= maxValues) {
+				values += len(points[n].Values)
+				n++
+			}
+			out = append(out, Request{url + "/api/v1/distribution_points", "application/json", metrics.AppendDistributions(nil, points[:n], all)})
+			points = points[n:]
+		}
+		return out
 	}
-	f.waiting = append(f.waiting, r)
 }

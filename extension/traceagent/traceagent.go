@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,11 +25,11 @@ const (
 
 // Payload is what a tracer sent, undecoded.
 type Payload struct {
-	Version     string // "v0.4" or "v0.5"
-	Language    string // Datadog-Meta-Lang
-	Tracer      string // Datadog-Meta-Tracer-Version
-	ContentType string
-	Body        []byte
+	Version         string // "v0.4" or "v0.5"
+	Language        string // Datadog-Meta-Lang
+	LanguageVersion string // Datadog-Meta-Lang-Version
+	Tracer          string // Datadog-Meta-Tracer-Version
+	Body            []byte // MessagePack
 }
 
 // Server listens until it is closed.
@@ -95,6 +96,11 @@ func (s *Server) traces(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "incomplete body", http.StatusBadRequest)
 		return
 	}
+	if mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); mediaType != "application/msgpack" {
+		s.log.WarnOnce("traces type", "trace agent: traces of content type %q were refused: MessagePack alone is read", mediaType)
+		http.Error(w, "application/msgpack", http.StatusUnsupportedMediaType)
+		return
+	}
 	s.mu.Lock()
 	full := s.bytes+len(body) > maxBytes
 	if full {
@@ -102,8 +108,8 @@ func (s *Server) traces(w http.ResponseWriter, r *http.Request) {
 	} else {
 		s.bytes += len(body)
 		s.waiting = append(s.waiting, Payload{
-			r.URL.Path[1:5], r.Header.Get("Datadog-Meta-Lang"),
-			r.Header.Get("Datadog-Meta-Tracer-Version"), r.Header.Get("Content-Type"), body,
+			r.URL.Path[1:5], r.Header.Get("Datadog-Meta-Lang"), r.Header.Get("Datadog-Meta-Lang-Version"),
+			r.Header.Get("Datadog-Meta-Tracer-Version"), body,
 		})
 	}
 	s.mu.Unlock()

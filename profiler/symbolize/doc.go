@@ -14,7 +14,8 @@
 // without root and without the objects.
 //
 // Names come, in this order, from Go's pclntab (which survives stripping and
-// holds inlined calls), .symtab and .dynsym; for the kernel from /proc/kallsyms. An address that none of
+// holds inlined calls), DWARF, .symtab, .dynsym, .gnu_debugdata and PLT
+// relocations; for the kernel from /proc/kallsyms. An address that none of
 // them names keeps its module and its address in that module.
 //
 // Everything read here was written by others: object files, pclntabs, symbol

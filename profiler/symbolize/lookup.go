@@ -89,17 +89,21 @@ func (o *Object) Frames(address uint64) []Frame {
 // that addresses in ascending order decode each function once. It serves one
 // goroutine.
 type cursor struct {
-	o *Object
+	o     *Object
+	names map[string]string
+
 	// The last Go function, decoded.
-	index      int
-	function   goFunc
-	file, line []run
-	inline     []run
-	tree       []inlinedCall
-	goNames    map[uint32]string
-	goFiles    map[goFile]string
-	elfNames   map[symbol]string
-	broken     bool
+	index       int
+	function    goFunc
+	file, line  []run
+	inline      []run
+	tree        []inlinedCall
+	goNames     map[uint32]string
+	goFiles     map[goFile]string
+	elfNames    map[symbol]string
+	broken      bool
+	lineTables  *dwarfCursor
+	lineChecked bool
 }
 
 type goFile struct {
@@ -141,6 +145,9 @@ func (c *cursor) frames(address uint64) (frames []Frame) {
 			name = Demangle(s.name(sym))
 			c.elfNames[sym] = name
 		}
+	}
+	if frames := c.dwarfFrames(address, name); len(frames) > 0 {
+		return frames
 	}
 	if name == "" {
 		return nil

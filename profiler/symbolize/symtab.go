@@ -28,10 +28,12 @@ type symbolTable struct {
 	strings [][]byte
 	symbols []symbol
 	reach   []uint64 // highest end of symbols[0..i], so that a walk back can stop
+	extra   []string // made-up names, in string table number extraTable
 }
 
 const (
 	maxSymbols = 16 << 20
+	extraTable = 255
 )
 
 // maxWork bounds the steps through variable-length tables that naming the
@@ -87,6 +89,8 @@ func (o *Object) readSymbols(t *symbolTable) {
 	if !found {
 		o.dynamicSymbols(t)
 	}
+	o.addDebugData(t)
+	o.addPLT(t)
 }
 
 // add decodes an ELF64 symbol table.
@@ -151,6 +155,15 @@ func rank(typ elf.SymType, bind elf.SymBind, size uint64, first byte) uint8 {
 		r |= 1
 	}
 	return r
+}
+
+// addName adds a function that no symbol table has.
+func (t *symbolTable) addName(address, size uint64, name string) {
+	if len(t.symbols) == maxSymbols {
+		return
+	}
+	t.symbols = append(t.symbols, symbol{address: address, size: size, name: uint32(len(t.extra)), table: extraTable})
+	t.extra = append(t.extra, name)
 }
 
 // finish sorts, keeps the best symbol of each address, and lets symbols
@@ -231,6 +244,9 @@ func (t *symbolTable) find(address uint64) (symbol, bool) {
 
 // name returns a symbol's name as it stands in the table, without its version.
 func (t *symbolTable) name(s symbol) string {
+	if s.table == extraTable {
+		return t.extra[s.name]
+	}
 	names := t.strings[s.table][s.name:]
 	name := cString(names[:min(len(names), 64<<10)])
 	if i := strings.Index(name, "@"); i > 0 {

@@ -1,0 +1,3 @@
+package symbolize
+
+func (o *Object) addDebugData(*symbolTable) {}
