@@ -58,6 +58,7 @@ type Box struct {
 	network  *os.File // namespaces of the watchdog; nil where not isolated
 	mounts   *os.File
 	pids     *os.File
+	root     *os.File // the watchdog's root, which need not be its mount namespace's
 
 	mu     sync.Mutex
 	held   []*Process
@@ -151,6 +152,9 @@ func (b *Box) openNamespaces() error {
 		return err
 	}
 	if b.mounts, err = open("mnt"); err != nil {
+		return err
+	}
+	if b.root, err = os.Open(fmt.Sprintf("/proc/%d/root", b.watchdog.Process.Pid)); err != nil {
 		return err
 	}
 	if b.opts.Isolated {
@@ -258,7 +262,7 @@ func (b *Box) Close() error {
 	if b.group != nil {
 		errs = append(errs, b.group.remove())
 	}
-	for _, f := range []*os.File{b.network, b.mounts, b.pids} {
+	for _, f := range []*os.File{b.network, b.mounts, b.pids, b.root} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}

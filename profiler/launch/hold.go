@@ -172,6 +172,13 @@ func (b *Box) fork(cmd *exec.Cmd) error {
 					return fmt.Errorf("enter the box: %w", err)
 				}
 			}
+			// Entering a mount namespace leaves a chroot: go back into it.
+			if err := unix.Fchdir(int(b.root.Fd())); err != nil {
+				return fmt.Errorf("enter the box's root: %w", err)
+			}
+			if err := unix.Chroot("."); err != nil {
+				return fmt.Errorf("enter the box's root: %w", err)
+			}
 			return cmd.Start()
 		}()
 	}()
