@@ -112,6 +112,10 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 		w.telemetry = strings.Replace(s.Destination.URI, "sandbox.localdomain", "127.0.0.1", 1)
 		w.mu.Unlock()
 	case "/2020-01-01/extension/event/next":
+		// The runtime starts meanwhile, so that a late subscription is answered.
+		for i := 0; i < 100 && !w.refuse && !w.isSubscribed(); i++ {
+			time.Sleep(time.Millisecond)
+		}
 		w.mu.Lock()
 		w.next++
 		n, telemetry := w.next, w.telemetry
@@ -124,6 +128,12 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 		go w.invoke(telemetry, n)
 		fmt.Fprintf(rw, `{"eventType":"INVOKE","requestId":"r%d","invokedFunctionArn":"arn:aws:lambda:eu-west-1:1:function:f","deadlineMs":%d}`, n, deadline)
 	}
+}
+
+func (w *world) isSubscribed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.telemetry != ""
 }
 
 // invoke is the function's part: a metric, then the platform's events.

@@ -70,10 +70,8 @@ func (c *Collector) Add(events []telemetry.Event) {
 			if err != nil {
 				continue
 			}
-			status := "info"
 			if p.Status != "success" {
-				status = "error"
-				c.add(entry{fmt.Sprintf("RequestId: %s Status: %s ErrorType: %s", p.RequestID, p.Status, p.ErrorType), status, p.RequestID, e.Time.UnixMilli()})
+				c.add(entry{fmt.Sprintf("RequestId: %s Status: %s ErrorType: %s", p.RequestID, p.Status, p.ErrorType), "error", p.RequestID, e.Time.UnixMilli()})
 			}
 			c.add(entry{"END RequestId: " + p.RequestID, "info", p.RequestID, e.Time.UnixMilli()})
 		case "platform.report":

@@ -21,11 +21,18 @@ import (
 // holderMagic is HOLDER_MAGIC of bpf/src/syscalls.bpf.h.
 const holderMagic = 0x696e697470726f66
 
+// The announcement must come from the process's first thread, which keeps its
+// ID over exec: only package initialisation is sure to run there.
+func init() {
+	if os.Getenv("CAPTURE_TEST_NONCE") != "" {
+		runtime.LockOSThread()
+	}
+}
+
 // TestMain lets the test binary be the holder of its own subjects: it announces
 // itself, waits for a byte, and execs.
 func TestMain(m *testing.M) {
 	if nonce := os.Getenv("CAPTURE_TEST_NONCE"); nonce != "" {
-		runtime.LockOSThread()
 		n, _ := strconv.ParseUint(nonce, 10, 64)
 		_, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, holderMagic, uintptr(n), 0)
 		_, _ = os.Stdin.Read(make([]byte, 1))

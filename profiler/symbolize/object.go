@@ -56,6 +56,7 @@ type Object struct {
 	mu     sync.Mutex
 	faults []error // malformed tables
 	work   workBudget
+	mini   bool         // itself the content of a .gnu_debugdata
 	held   atomic.Int64 // bytes of tables in memory
 }
 

@@ -22,6 +22,14 @@ const nonceVariable = "INITPROF_GUEST_NONCE"
 // (bpf/src/syscalls.bpf.h).
 const holderMagic = 0x696e697470726f66
 
+// The announcement must come from the process's first thread, which keeps its
+// ID over exec: only package initialisation is sure to run there.
+func init() {
+	if os.Getenv(nonceVariable) != "" {
+		runtime.LockOSThread()
+	}
+}
+
 // captured does not return in processes that captureCheck started.
 func captured() {
 	if len(os.Args) == 2 && os.Args[1] == "getppid1000" {
@@ -34,7 +42,6 @@ func captured() {
 	if nonce == "" {
 		return
 	}
-	runtime.LockOSThread()
 	n, _ := strconv.ParseUint(nonce, 10, 64)
 	_, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, holderMagic, uintptr(n), 0)
 	_, _ = os.Stdin.Read(make([]byte, 1))

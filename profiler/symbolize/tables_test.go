@@ -1,0 +1,111 @@
+package symbolize
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// objdump knows the stubs of a PLT too.
+func TestPLTStubsAreThoseOfObjdump(t *testing.T) {
+	for _, flags := range [][]string{{"-pie"}, {"-no-pie", "-Wl,-z,lazy"}, {"-pie", "-fcf-protection=full", "-Wl,-z,ibtplt"}} {
+		path := buildC(t, "chain.c", flags...)
+		o := openObject(t, path)
+		n := 0
+		for line := range strings.Lines(output(t, "objdump", "-d", "--section=.plt", "--section=.plt.sec", "--section=.plt.got", path)) {
+			var address uint64
+			var label string
+			if _, err := fmt.Sscanf(line, "%x <%s", &address, &label); err != nil || !strings.Contains(label, "@plt>:") {
+				continue
+			}
+			want := strings.TrimSuffix(label, ">:")
+			if strings.HasPrefix(want, "*ABS*") {
+				continue
+			}
+			n++
+			if frames := o.Frames(address + 4); len(frames) != 1 || frames[0].Function != want {
+				t.Errorf("%v: %#x is %v, objdump says %s", flags, address, frames, want)
+			}
+		}
+		if n == 0 {
+			t.Errorf("%v: objdump lists %d stubs", flags, n)
+		}
+	}
+}
+
+// miniDebugInfo makes what Fedora's find-debuginfo does: a stripped program
+// with its static functions' symbols in an xz-compressed section.
+func miniDebugInfo(t testing.TB, xzFlags ...string) (stripped, full string) {
+	t.Helper()
+	full = buildC(t, "chain.c", "-pie")
+	dir := t.TempDir()
+	mini := filepath.Join(dir, "mini")
+	stripped = filepath.Join(dir, "stripped")
+	output(t, "objcopy", "--only-keep-debug", "--strip-debug", full, mini)
+	packed := output(t, "xz", append(append([]string{"--stdout", "--format=xz"}, xzFlags...), mini)...)
+	if err := os.WriteFile(mini+".xz", []byte(packed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	output(t, "objcopy", "--strip-all", full, stripped+".0")
+	output(t, "objcopy", "--add-section", ".gnu_debugdata="+mini+".xz", stripped+".0", stripped)
+	return stripped, full
+}
+
+func TestMiniDebugInfoNamesStaticFunctions(t *testing.T) {
+	for _, flags := range [][]string{nil, {"-9e", "--check=sha256"}, {"--check=none", "--block-size=4096"}} {
+		stripped, full := miniDebugInfo(t, flags...)
+		o, want := openObject(t, stripped), openObject(t, full)
+		for _, name := range []string{"local_leaf", "global_middle", "main"} {
+			address, size, ok := want.LookupFunc(name)
+			if !ok {
+				t.Fatal(name)
+			}
+			frames := o.Frames(address + size/2)
+			if len(frames) != 1 || frames[0].Function != name {
+				t.Errorf("xz %v: %s is %v: %v", flags, name, frames, o.Err())
+			}
+		}
+		if err := o.HasSymbols(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestXZIsBounded(t *testing.T) {
+	stripped, _ := miniDebugInfo(t)
+	o := openObject(t, stripped)
+	packed, err := o.sectionBytes(o.section(".gnu_debugdata", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 40 { // the dictionary's size of each code in turn
+		b := bytes.Clone(packed)
+		i := bytes.Index(b, []byte{0x21, 0x01})
+		b[i+2] = byte(n)
+		_, err := unpackXZ(b)
+		if n > 28 && err == nil {
+			t.Errorf("a dictionary of code %d was accepted", n)
+		}
+	}
+	if _, err := unpackXZ(packed[:len(packed)/2]); err == nil {
+		t.Error("half a stream was accepted")
+	}
+}
+
+func FuzzXZ(f *testing.F) {
+	stripped, _ := miniDebugInfo(f)
+	o := openObject(f, stripped)
+	packed, err := o.sectionBytes(o.section(".gnu_debugdata", 0))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(packed)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if out, err := unpackXZ(b); err == nil && len(out) > maxDebugData {
+			t.Error(len(out))
+		}
+	})
+}
