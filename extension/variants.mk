@@ -38,3 +38,7 @@ variants-check: ## build every flavour twice and compare the bytes
 layer: $(VARIANT_DIR)/amd64/integration $(VARIANT_DIR)/arm64/integration ## bin/layer-x86_64.zip and bin/layer-arm64.zip for Lambda
 	$(GO) run ./extension/internal/layer -o $(BIN)/layer-x86_64.zip extensions/initprof-extension=$(VARIANT_DIR)/amd64/integration
 	$(GO) run ./extension/internal/layer -o $(BIN)/layer-arm64.zip extensions/initprof-extension=$(VARIANT_DIR)/arm64/integration
+
+.PHONY: test-clients
+test-clients: ## the extension against datadog-go, dd-trace-go and aws-lambda-go (a module of its own)
+	cd extension/testdata/clients && $(GO) test ./...
