@@ -93,17 +93,15 @@ type cursor struct {
 	names map[string]string
 
 	// The last Go function, decoded.
-	index       int
-	function    goFunc
-	file, line  []run
-	inline      []run
-	tree        []inlinedCall
-	goNames     map[uint32]string
-	goFiles     map[goFile]string
-	elfNames    map[symbol]string
-	broken      bool
-	lineTables  *dwarfCursor
-	lineChecked bool
+	index      int
+	function   goFunc
+	file, line []run
+	inline     []run
+	tree       []inlinedCall
+	goNames    map[uint32]string
+	goFiles    map[goFile]string
+	elfNames   map[symbol]string
+	broken     bool
 }
 
 type goFile struct {

@@ -50,6 +50,8 @@ type Object struct {
 	goOnce      sync.Once
 	goTab       *goTable
 	languageOne sync.Once
+	dwarfOnce   sync.Once
+	dwarfInfo   *dwarfInfo
 
 	language, languageVersion string
 

@@ -109,3 +109,68 @@ func FuzzXZ(f *testing.F) {
 		}
 	})
 }
+
+// addr2line -i reads the same DWARF by another library: inlined calls and lines
+// of C and C++ agree at every instruction of the program's own functions.
+func TestDWARFFramesAreThoseOfAddr2line(t *testing.T) {
+	for _, test := range []struct {
+		source string
+		flags  []string
+		names  string // of functions that must be seen inlined
+	}{
+		{"chain.c", []string{"-pie"}, "inlined"},
+		{"chain.c", []string{"-no-pie", "-gdwarf-4", "-gz=zlib"}, "inlined"},
+		{"names.cc", nil, ""},
+	} {
+		path := buildC(t, test.source, test.flags...)
+		o := openObject(t, path)
+		var addresses []uint64
+		for _, f := range o.Functions() {
+			if f.Name == "main" || f.Name == "global_middle" || f.Name == "weak_outer" || strings.HasPrefix(f.Name, "store::") {
+				for a := f.Address; a < f.Address+f.Size; a++ {
+					addresses = append(addresses, a)
+				}
+			}
+		}
+		args := []string{"-a", "-i", "-f", "-e", path}
+		for _, a := range addresses {
+			args = append(args, fmt.Sprintf("%#x", a))
+		}
+		want := map[uint64][]string{}
+		var at uint64
+		lines := strings.Split(output(t, "addr2line", args...), "\n")
+		for i := 0; i+1 < len(lines); {
+			if strings.HasPrefix(lines[i], "0x") {
+				if _, err := fmt.Sscanf(lines[i], "0x%x", &at); err != nil {
+					t.Fatal(err)
+				}
+				i++
+				continue
+			}
+			place, _, _ := strings.Cut(lines[i+1], " (discriminator")
+			want[at] = append(want[at], Demangle(lines[i])+" "+filepath.Clean(place))
+			i += 2
+		}
+		bad, inlined, seen := 0, 0, false
+		for _, a := range addresses {
+			var got []string
+			frames := o.Frames(a)
+			for i, f := range frames {
+				got = append(got, fmt.Sprintf("%s %s:%d", f.Function, filepath.Clean(f.File), f.Line))
+				seen = seen || f.Function == test.names && i < len(frames)-1
+			}
+			if len(got) > 1 {
+				inlined++
+			}
+			if strings.Join(got, "\n") != strings.Join(want[a], "\n") {
+				if bad++; bad < 4 {
+					t.Errorf("%s %#x:\n%s\naddr2line says:\n%s", test.source, a, strings.Join(got, "\n"), strings.Join(want[a], "\n"))
+				}
+			}
+		}
+		if bad > 0 || inlined == 0 || test.names != "" && !seen {
+			t.Errorf("%s: %d of %d addresses differ, %d inlined", test.source, bad, len(addresses), inlined)
+		}
+		t.Logf("%s %v: %d addresses, %d inlined", test.source, test.flags, len(addresses), inlined)
+	}
+}
