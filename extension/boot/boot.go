@@ -25,6 +25,7 @@ import (
 	"github.com/initprof/initprof/extension/dogstatsd"
 	"github.com/initprof/initprof/extension/flush"
 	"github.com/initprof/initprof/extension/intake"
+	"github.com/initprof/initprof/extension/lifecycle"
 	"github.com/initprof/initprof/extension/logging"
 	"github.com/initprof/initprof/extension/logs"
 	"github.com/initprof/initprof/extension/metrics"
@@ -63,6 +64,7 @@ type extension struct {
 	metrics metrics.Aggregator
 	dogstat *dogstatsd.Server
 	traces  *traceagent.Server
+	life    *lifecycle.Server
 	events  *telemetry.Server
 	logs    logs.Collector
 	flusher flush.Flusher
@@ -260,6 +262,9 @@ func (e *extension) startServices(ctx context.Context) error {
 		return err
 	}
 	checkpoint.Reach("trace_agent_started")
+	if err := span("lifecycle", e.startLifecycle); err != nil {
+		return err
+	}
 	if !e.changes.H2 {
 		if err := e.listenTelemetry(); err != nil {
 			return err
@@ -311,6 +316,14 @@ func (e *extension) startDogStatsD() (err error) {
 
 func (e *extension) startTraceAgent() (err error) {
 	e.traces, err = traceagent.Listen(address(e.config.ListenHost, e.config.TracePort), e.log)
+	if err != nil {
+		return fail("Extension.ListenFailed", err)
+	}
+	return nil
+}
+
+func (e *extension) startLifecycle() (err error) {
+	e.life, err = lifecycle.Listen(address(e.config.ListenHost, e.config.LifecyclePort), e.invokes.requestID, e.endSpan, e.log)
 	if err != nil {
 		return fail("Extension.ListenFailed", err)
 	}

@@ -87,7 +87,7 @@ func newWorld(t *testing.T) *world {
 	w.env = map[string]string{
 		"AWS_LAMBDA_RUNTIME_API": w.api.Listener.Addr().String(), "DD_API_KEY": "the-secret-key",
 		"DD_DD_URL": w.intake.URL, "DD_APM_DD_URL": w.intake.URL, "DD_LOGS_CONFIG_LOGS_DD_URL": w.intake.URL, "DD_DOGSTATSD_PORT": freePort(t, "udp"),
-		"DD_APM_RECEIVER_PORT": freePort(t, "tcp"), "DD_LOG_LEVEL": "debug",
+		"DD_APM_RECEIVER_PORT": freePort(t, "tcp"), "DD_LOG_LEVEL": "debug", "INITPROF_EXTENSION_LIFECYCLE_PORT": freePort(t, "tcp"),
 	}
 	return w
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/initprof/initprof/extension/api"
 	"github.com/initprof/initprof/extension/flush"
+	"github.com/initprof/initprof/extension/lifecycle"
 	"github.com/initprof/initprof/extension/logs"
 	"github.com/initprof/initprof/extension/metrics"
 	"github.com/initprof/initprof/extension/tags"
@@ -30,6 +31,7 @@ type invocations struct {
 	mu         sync.Mutex
 	subscribed bool
 	arn        string
+	request    string
 	done       map[string]chan struct{}
 }
 
@@ -44,7 +46,7 @@ func (i *invocations) setSubscribed(yes bool) {
 func (i *invocations) begin(requestID, arn string) <-chan struct{} {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.arn = arn
+	i.arn, i.request = arn, requestID
 	if !i.subscribed {
 		return nil
 	}
@@ -81,6 +83,12 @@ func (i *invocations) end(requestID string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	delete(i.done, requestID)
+}
+
+func (i *invocations) requestID() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.request
 }
 
 func (i *invocations) functionARN() string {
@@ -247,7 +255,7 @@ func (e *extension) shutdown(deadline time.Time) int {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), limit.Add(-shutdownMargin))
 	defer cancel()
-	err := errors.Join(e.events.Close(ctx), e.traces.Close(ctx))
+	err := errors.Join(e.events.Close(ctx), e.traces.Close(ctx), e.life.Close(ctx))
 	e.dogstat.Drain(50 * time.Millisecond)
 	err = errors.Join(err, e.dogstat.Close())
 	e.flush(ctx, true)
@@ -259,6 +267,12 @@ func (e *extension) shutdown(deadline time.Time) int {
 		return 1
 	}
 	return 0
+}
+
+// endSpan hands the span of an invocation to the traces.
+func (e *extension) endSpan(s lifecycle.Span) {
+	name := e.opts.Getenv("AWS_LAMBDA_FUNCTION_NAME")
+	e.traces.Add(traceagent.Payload{Version: "v0.4", Body: s.Payload(e.config.Service, name)})
 }
 
 // handleTelemetry takes one delivery.

@@ -51,6 +51,7 @@ type Config struct {
 	ListenHost      string // address of the DogStatsD and trace listeners
 	DogStatsDPort   int
 	TracePort       int
+	LifecyclePort   int
 	Problems        []string // settings that were ignored, and why
 }
 
@@ -133,7 +134,7 @@ func (v *values) boolean(fallback bool, path string, env ...string) bool {
 func Load(getenv func(string) string) (*Config, error) {
 	cfg := &Config{
 		FlushTimeout: 5 * time.Second, FlushStrategy: FlushStrategy{Mode: "adaptive", Interval: 10 * time.Second},
-		DogStatsDPort: 8125, TracePort: 8126, ListenHost: "127.0.0.1",
+		DogStatsDPort: 8125, TracePort: 8126, LifecyclePort: 8124, ListenHost: "127.0.0.1",
 	}
 	v := &values{getenv: getenv, cfg: cfg}
 	if root := getenv("LAMBDA_TASK_ROOT"); root != "" {
@@ -204,6 +205,7 @@ func Load(getenv func(string) string) (*Config, error) {
 	}{
 		{&cfg.DogStatsDPort, "dogstatsd_port", "DD_DOGSTATSD_PORT"},
 		{&cfg.TracePort, "apm_config.receiver_port", "DD_APM_RECEIVER_PORT"},
+		{&cfg.LifecyclePort, "lifecycle_port", "INITPROF_EXTENSION_LIFECYCLE_PORT"},
 	} {
 		if s, ok := v.text(p.path, p.env); ok {
 			if n, err := strconv.Atoi(s); err == nil && n >= 0 && n <= 65535 {

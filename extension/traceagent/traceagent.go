@@ -101,25 +101,33 @@ func (s *Server) traces(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "application/msgpack", http.StatusUnsupportedMediaType)
 		return
 	}
-	s.mu.Lock()
-	full := s.bytes+len(body) > maxBytes
-	if full {
-		s.dropped++
-	} else {
-		s.bytes += len(body)
-		s.waiting = append(s.waiting, Payload{
-			r.URL.Path[1:5], r.Header.Get("Datadog-Meta-Lang"), r.Header.Get("Datadog-Meta-Lang-Version"),
-			r.Header.Get("Datadog-Meta-Tracer-Version"), body,
-		})
-	}
-	s.mu.Unlock()
-	if full {
-		s.log.WarnOnce("traces full", "trace agent: traces are dropped: the buffer is full until the next flush")
+	if !s.Add(Payload{
+		r.URL.Path[1:5], r.Header.Get("Datadog-Meta-Lang"), r.Header.Get("Datadog-Meta-Lang-Version"),
+		r.Header.Get("Datadog-Meta-Tracer-Version"), body,
+	}) {
 		http.Error(w, "buffer full", http.StatusTooManyRequests)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, `{"rate_by_service":{"service:,env:":1}}`)
+}
+
+// Add takes a payload in. It reports false when the payload was dropped because
+// the buffer is full.
+func (s *Server) Add(p Payload) bool {
+	s.mu.Lock()
+	full := s.bytes+len(p.Body) > maxBytes
+	if full {
+		s.dropped++
+	} else {
+		s.bytes += len(p.Body)
+		s.waiting = append(s.waiting, p)
+	}
+	s.mu.Unlock()
+	if full {
+		s.log.WarnOnce("traces full", "trace agent: traces are dropped: the buffer is full until the next flush")
+	}
+	return !full
 }
 
 // Take returns the payloads that wait and how many were dropped since the last

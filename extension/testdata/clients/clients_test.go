@@ -151,6 +151,7 @@ func TestFunctionInSandbox(t *testing.T) {
 		"AWS_LAMBDA_RUNTIME_API=" + listener.Addr().String(), "DD_API_KEY=0123456789abcdef", "PATH=/usr/bin:/bin",
 		"DD_DD_URL=" + server.URL, "DD_APM_DD_URL=" + server.URL, "DD_LOGS_CONFIG_LOGS_DD_URL=" + server.URL,
 		"DD_DOGSTATSD_PORT=" + freePort(t), "DD_APM_RECEIVER_PORT=" + freePort(t), "DD_ENV=test", "DD_LOG_LEVEL=debug",
+		"INITPROF_EXTENSION_LIFECYCLE_PORT=" + freePort(t),
 		"AWS_LAMBDA_FUNCTION_NAME=function", "_HANDLER=bootstrap", "AWS_REGION=us-east-1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024",
 	}
 	var out bytes.Buffer

@@ -1,0 +1,66 @@
+package lifecycle
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/initprof/initprof/extension/logging"
+	"github.com/initprof/initprof/extension/traceagent"
+)
+
+func TestInvocation(t *testing.T) {
+	var log bytes.Buffer
+	spans := make(chan Span, 1)
+	s, err := Listen("127.0.0.1:0", func() string { return "r1" }, func(span Span) { spans <- span }, logging.New(&log, logging.Warn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(t.Context()) })
+	ask := func(method, path, body string, header ...string) *http.Response {
+		t.Helper()
+		req, _ := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr().String()+path, strings.NewReader(body))
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp
+	}
+	if r := ask("GET", "/lambda/hello", ""); r.StatusCode != 200 {
+		t.Error(r.Status)
+	}
+	r := ask("POST", "/lambda/start-invocation", `{"headers":{"x-datadog-trace-id":"7","X-Datadog-Parent-Id":"8","x-datadog-sampling-priority":"2","multi":["a"]}}`)
+	if r.Header.Get(headerTrace) != "7" || r.Header.Get(headerPriority) != "2" || r.Header.Get(headerParent) == "8" {
+		t.Errorf("%v", r.Header)
+	}
+	ask("POST", "/lambda/end-invocation", "{}", headerError, "true", headerError+"-Msg", "broken")
+	span := <-spans
+	if span.TraceID != 7 || span.ParentID != 8 || span.Priority != 2 || !span.Error || span.RequestID != "r1" || span.Duration <= 0 {
+		t.Errorf("%+v", span)
+	}
+	body, err := traceagent.Encode([]traceagent.Payload{{Version: "v0.4", Body: span.Payload("", "f")}}, traceagent.Identity{})
+	if err != nil || !bytes.Contains(body, []byte("aws.lambda")) || !bytes.Contains(body, []byte("broken")) {
+		t.Errorf("%v %q", err, body)
+	}
+	r = ask("POST", "/lambda/start-invocation", "not JSON")
+	if r.Header.Get(headerTrace) == "" || r.Header.Get(headerTrace) == "7" {
+		t.Errorf("%v", r.Header)
+	}
+	ask("POST", "/lambda/end-invocation", "")
+	<-spans
+	ask("POST", "/lambda/end-invocation", "") // twice
+	if !strings.Contains(log.String(), "had not started") {
+		t.Error(log.String())
+	}
+	if r := ask("GET", "/lambda/end-invocation", ""); r.StatusCode != 405 {
+		t.Error(r.Status)
+	}
+	if r := ask("POST", "/lambda/start-invocation", strings.Repeat("x", maxBody+1)); r.StatusCode != 400 {
+		t.Error(r.Status)
+	}
+}
