@@ -4,33 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"os/exec"
-	"runtime"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// ErrClosed is what the methods of a Box return after Close.
+var ErrClosed = errors.New("the box is closed")
+
+// closeTimeout bounds how long Close waits for the kernel to end the processes.
+const closeTimeout = 5 * time.Second
+
+// defaultPeriod is the kernel's default, and Lambda's as far as it can be seen.
+const defaultPeriod = 100 * time.Millisecond
+
 // Options describes a box. The zero value is one of the caller's user, in the
 // host's network, without limits.
 type Options struct {
 	Isolated bool  // an own network namespace, with nothing but loopback
-	User     *User // who the processes run as; nil: the caller
+	User     *User // who the processes run as; nil: the user of initprof
 
-	CPUs     int     // how many CPUs are visible, 0: all
-	CPUQuota float64 // in CPUs, 0: none
-	MemoryMB int     // 0: no limit
-	NoLimits bool    // no cgroup at all
+	CPUs      int           // how many CPUs are visible, the first ones; 0: all
+	CPUQuota  float64       // in CPUs, 0: none
+	CPUPeriod time.Duration // of the quota, 0: 100 ms
+	MemoryMB  int           // of all processes together, without swap; 0: no limit
+	NoLimits  bool          // no cgroup at all
 
 	// Hosts are names that resolve inside, beside those of the host's own
-	// hosts file. They need root: else a warning stands in Settings.
+	// hosts file. They need namespaces: else it stands in Settings.
 	Hosts map[string]string
+
+	// Copies are files over which private copies are bound, with no page of
+	// them in memory: the way to a cold start from files that others keep
+	// mapped, see ResidualPages. They need namespaces.
+	Copies []string
 }
 
 // Settings tells what a box really is.
@@ -39,253 +52,245 @@ type Settings struct {
 	Isolated      bool
 	CgroupVersion int // 0: none
 	CPUs          []int
-	CPUQuota      float64
-	CPUPeriod     time.Duration
-	MemoryMB      int
-	Throttled     time.Duration // so far
-	OOMKilled     bool
-	Missing       []string // what could not be had, with the reason
+	CPUQuota      float64       // 0: none
+	CPUPeriod     time.Duration // 0: no quota
+	MemoryMB      int           // 0: no limit
+
+	Throttled        time.Duration // so far
+	Periods          uint64        // of the quota in which something ran, so far
+	ThrottledPeriods uint64        // of them
+	OOMKilled        bool          // a process met the memory limit
+	Missing          []string      // what could not be had, with the reason
 }
 
 // Box is one execution environment: everything in it ends with Close, or when
-// initprof ends.
+// initprof ends. Its methods may be called from several goroutines.
 type Box struct {
-	opts     Options
-	settings Settings
-	watchdog *exec.Cmd
-	lifeline *os.File // the watchdog's pipe: its end of file is the box's end
-	group    group
-	network  *os.File // namespaces of the watchdog; nil where not isolated
-	mounts   *os.File
-	pids     *os.File
-	root     *os.File // the watchdog's root, which need not be its mount namespace's
+	name    string
+	opts    Options
+	dog     *watchdog // nil: a plain box
+	group   *group    // nil: no cgroup
+	spawner *spawner  // of a plain box
+	copies  *copies
+	null    *os.File
 
-	mu     sync.Mutex
-	held   []*Process
-	closed bool
+	mu       sync.Mutex
+	settings Settings
+	held     []*Process
+	closed   bool
+	closeErr error
 }
+
+var boxes atomic.Int64
 
 // New makes a box. As root it has namespaces of its own; what cannot be had is
 // listed in Settings and is no error.
 func New(ctx context.Context, opts Options) (*Box, error) {
-	b := &Box{opts: opts}
-	if os.Geteuid() != 0 {
-		b.missing("namespaces and limits", errors.New("they need root"))
-		return b, nil
+	if err := errors.Join(ctx.Err(), opts.check()); err != nil {
+		return nil, err
 	}
-	if err := b.startWatchdog(); err != nil {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	b := &Box{
+		name: fmt.Sprintf("%s%d-%d", boxPrefix, os.Getpid(), boxes.Add(1)),
+		opts: opts, null: null,
+	}
+	b.limit()
+	if err := b.isolate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the box: %w", err), b.Close())
 	}
-	if opts.Isolated {
-		if err := b.inside(loopbackUp); err != nil {
-			return nil, errors.Join(fmt.Errorf("bring up loopback in the box: %w", err), b.Close())
+	return b, nil
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.CPUs < 0 || o.CPUQuota < 0 || o.MemoryMB < 0:
+		return fmt.Errorf("CPUs (%d), quota (%v) and memory (%d) may not be negative", o.CPUs, o.CPUQuota, o.MemoryMB)
+	case o.CPUPeriod != 0 && (o.CPUPeriod < time.Millisecond || o.CPUPeriod > time.Second):
+		return fmt.Errorf("CPU period: %v is not within 1ms and 1s", o.CPUPeriod)
+	case o.User != nil && os.Geteuid() != 0 && int(o.User.UID) != os.Geteuid():
+		return fmt.Errorf("running the subject as %s needs root", o.User.Name)
+	}
+	for name, address := range o.Hosts {
+		if name == "" || address == "" || strings.ContainsAny(name+address, " \t\r\n#") {
+			return fmt.Errorf("host %q at %q: neither may be empty or hold spaces", name, address)
 		}
 	}
-	if !opts.NoLimits {
-		b.group, b.settings = newGroup(opts, b.settings)
+	for _, path := range o.Copies {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("private copy of %q: the path must be absolute", path)
+		}
 	}
-	return b, ctx.Err()
+	return nil
 }
 
 func (b *Box) missing(what string, err error) {
 	b.settings.Missing = append(b.settings.Missing, fmt.Sprintf("%s: %v", what, err))
 }
 
-func (b *Box) startWatchdog() error {
-	theirLifeline, lifeline, err := pipe()
-	if err != nil {
-		return err
+// limit makes the cgroup.
+func (b *Box) limit() {
+	b.settings.CPUs = given.cpus
+	if b.opts.NoLimits {
+		return
 	}
-	b.lifeline = lifeline
-	status, theirStatus, err := pipe()
-	if err != nil {
-		return errors.Join(err, theirLifeline.Close())
+	want := limits{cpus: given.cpus, period: b.opts.CPUPeriod, quota: b.opts.CPUQuota, memory: int64(b.opts.MemoryMB) << 20}
+	if want.period == 0 {
+		want.period = defaultPeriod
 	}
-	defer func() { _ = status.Close() }()
-	image, err := watchdogProgram(b.opts.Hosts).file("initprof-watchdog")
-	if err != nil {
-		return err
-	}
-	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS)
-	if b.opts.Isolated {
-		flags |= unix.CLONE_NEWNET
-	}
-	b.watchdog = &exec.Cmd{
-		Path: fdPath(image), Args: []string{"initprof-watchdog"}, Env: []string{}, Dir: "/",
-		ExtraFiles:  []*os.File{theirLifeline, theirStatus},
-		SysProcAttr: &syscall.SysProcAttr{Cloneflags: flags, Setsid: true},
-	}
-	err = b.watchdog.Start()
-	for _, f := range []*os.File{theirLifeline, theirStatus, image} {
-		_ = f.Close()
-	}
-	if err != nil {
-		b.watchdog = nil
-		return err
-	}
-	b.settings.Namespaces = true
-	b.settings.Isolated = b.opts.Isolated
-	for {
-		tag, result, err := readMessage(status)
-		if err != nil {
-			return fmt.Errorf("the box's first process ended: %w", err)
+	if n := b.opts.CPUs; n > 0 {
+		if len(given.cpus) < n {
+			b.missing("visible CPUs", fmt.Errorf("%d asked for, initprof itself has %d", n, len(given.cpus)))
 		}
-		switch tag {
-		case tagReady:
-			return b.openNamespaces()
-		case tagPrivate:
-			return fmt.Errorf("make the mounts private: %w", syscall.Errno(-result))
-		case tagHosts:
-			b.missing("names in /etc/hosts", syscall.Errno(-result))
-		case tagProc:
-			b.missing("an own /proc", syscall.Errno(-result))
-		}
+		want.cpus = given.cpus[:min(n, len(given.cpus))]
+	}
+	b.settings.CPUs = want.cpus // where there is no cpuset, by affinity
+	var missing []string
+	b.group, missing = newGroup(b.name, want)
+	b.settings.Missing = append(b.settings.Missing, missing...)
+	if b.group == nil {
+		return
+	}
+	b.settings.CgroupVersion = b.group.version
+	if b.group.quota {
+		b.settings.CPUQuota, b.settings.CPUPeriod = want.quota, want.period
+	}
+	if b.group.memory {
+		b.settings.MemoryMB = b.opts.MemoryMB
 	}
 }
 
-func (b *Box) openNamespaces() error {
-	open := func(name string) (*os.File, error) {
-		return os.Open(fmt.Sprintf("/proc/%d/ns/%s", b.watchdog.Process.Pid, name))
-	}
-	var err error
-	if b.pids, err = open("pid"); err != nil {
-		return err
-	}
-	if b.mounts, err = open("mnt"); err != nil {
-		return err
-	}
-	if b.root, err = os.Open(fmt.Sprintf("/proc/%d/root", b.watchdog.Process.Pid)); err != nil {
-		return err
-	}
-	if b.opts.Isolated {
-		b.network, err = open("net")
-	}
-	return err
-}
-
-// inside runs f on a thread that is in the box's network namespace. The thread
-// goes back afterwards, or ends where that fails.
-func (b *Box) inside(f func() error) error {
-	if b.network == nil {
-		return f()
-	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		own, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			done <- err
-			return
-		}
-		defer func() { _ = own.Close() }()
-		if err := unix.Setns(int(b.network.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter the box's network: %w", err)
-			return
-		}
-		err = f()
-		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
-}
-
-func loopbackUp() error {
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(s) }()
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, request)
-}
-
-// Listen announces on an address of the box's network.
-func (b *Box) Listen(network, address string) (l net.Listener, err error) {
-	err = b.inside(func() (err error) {
-		l, err = net.Listen(network, address)
-		return err
-	})
-	return l, err
-}
-
-// DialContext connects to an address of the box's network. The address must be
-// an IP address: names are not looked up.
-func (b *Box) DialContext(ctx context.Context, network, address string) (c net.Conn, err error) {
-	err = b.inside(func() (err error) {
-		c, err = (&net.Dialer{}).DialContext(ctx, network, address)
-		return err
-	})
-	return c, err
-}
-
-// Settings tells what the box is, throttled time and OOM kills up to now.
-func (b *Box) Settings() Settings {
-	s := b.settings
-	if b.group != nil {
-		s.Throttled, s.OOMKilled = b.group.counts()
-	}
-	s.Missing = slices.Clone(s.Missing)
-	return s
-}
-
-// Close ends everything inside and leaves nothing behind. It may be called again.
-func (b *Box) Close() error {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
+// isolate makes the namespaces, or what can be done without them.
+func (b *Box) isolate() error {
+	err := b.startWatchdog()
+	if err == nil {
+		b.settings.Namespaces, b.settings.Isolated = true, b.opts.Isolated
 		return nil
 	}
-	b.closed = true
-	held := b.held
-	b.mu.Unlock()
-
-	var errs []error
-	if b.lifeline != nil {
-		errs = append(errs, b.lifeline.Close())
+	if os.Geteuid() != 0 {
+		err = errors.New("they need root")
 	}
-	if b.watchdog != nil {
-		// Its end is the end of all others: the kernel lets PID 1 go last.
-		var ended *exec.ExitError
-		if err := b.watchdog.Wait(); err != nil && !errors.As(err, &ended) {
-			errs = append(errs, err)
-		}
+	b.missing("own namespaces", err)
+	if b.opts.Isolated {
+		b.missing("own network", errors.New("it needs namespaces; ports of the subject are the host's"))
 	}
-	for _, p := range held {
-		p.end()
+	if len(b.opts.Hosts) > 0 {
+		b.missing("names in /etc/hosts", errors.New("they need namespaces"))
 	}
-	if b.group != nil {
-		errs = append(errs, b.group.remove())
+	if len(b.opts.Copies) > 0 {
+		b.missing("private copies", errors.New("they need namespaces"))
 	}
-	for _, f := range []*os.File{b.network, b.mounts, b.pids, b.root} {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
+	if err := b.copies.remove(); err != nil {
+		return err
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("end the box: %w", err)
+	b.copies = nil
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		b.missing("reaping of orphans", err)
 	}
+	b.spawner = newSpawner()
 	return nil
 }
 
-func pipe() (r, w *os.File, err error) {
-	r, w, err = os.Pipe()
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a pipe: %w", err)
+func (b *Box) startWatchdog() error {
+	if os.Geteuid() != 0 {
+		return unix.EPERM
 	}
-	return r, w, nil
+	w := &watching{network: b.opts.Isolated, hosts: hostsFile(b.opts.Hosts)}
+	if len(b.opts.Copies) > 0 {
+		var err error
+		if b.copies, err = newCopies(b.name, b.opts.Copies); err != nil {
+			return err
+		}
+		w.covers, w.files, w.dirs = b.copies.covers, b.copies.files(), []string{b.copies.dir}
+	}
+	if b.group != nil {
+		w.cgroups = b.group.dirs
+	}
+	var err error
+	b.dog, err = startWatchdog(w, b.null)
+	return err
 }
 
-// readMessage reads what program.send sent.
-func readMessage(from io.Reader) (tag uint64, result int64, err error) {
-	var m [16]byte
-	if _, err := io.ReadFull(from, m[:]); err != nil {
-		return 0, 0, err
+// hostsFile is the host's own file with names added in front; nil for none.
+func hostsFile(names map[string]string) []byte {
+	if len(names) == 0 {
+		return nil
 	}
-	return word(m[:8]), int64(word(m[8:])), nil
+	own, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		own = []byte("127.0.0.1 localhost\n")
+	}
+	lines := make([]string, 0, len(names))
+	for name, address := range names {
+		lines = append(lines, address+" "+name+"\n")
+	}
+	slices.Sort(lines)
+	return append([]byte(strings.Join(lines, "")), own...)
+}
+
+// Settings tells what the box is, with what it has counted up to now.
+func (b *Box) Settings() Settings {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.count()
+	s := b.settings
+	s.CPUs, s.Missing = slices.Clone(s.CPUs), slices.Clone(s.Missing)
+	return s
+}
+
+// count brings the counters up to date; after Close they are final.
+func (b *Box) count() {
+	if b.group == nil || b.closed {
+		return
+	}
+	c := b.group.counts()
+	b.settings.Throttled, b.settings.Periods, b.settings.ThrottledPeriods = c.throttled, c.periods, c.throttledPeriods
+	b.settings.OOMKilled = c.oomKills > 0
+}
+
+// Close ends everything inside and leaves nothing behind. It may be called
+// again, and then returns the same.
+func (b *Box) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return b.closeErr
+	}
+	b.count()
+	b.closed = true
+	var errs []error
+	deadline := time.After(closeTimeout)
+	await := func(done <-chan struct{}, what string) {
+		select {
+		case <-done:
+		case <-deadline:
+			deadline = time.After(0)
+			errs = append(errs, fmt.Errorf("%s is still there %v after SIGKILL", what, closeTimeout))
+		}
+	}
+	if b.dog != nil {
+		b.dog.kill()
+	} else {
+		b.killSessions()
+	}
+	for _, p := range b.held {
+		await(p.reaped, fmt.Sprintf("process %d", p.pid))
+		p.output.close()
+		await(p.done, fmt.Sprintf("the output of process %d", p.pid))
+		p.forget()
+	}
+	if b.dog != nil {
+		await(b.dog.gone, "the box's first process")
+		b.dog.close()
+	}
+	if b.spawner != nil {
+		b.spawner.stop()
+	}
+	errs = append(errs, b.group.remove(), b.copies.remove(), b.null.Close())
+	if err := errors.Join(errs...); err != nil {
+		b.closeErr = fmt.Errorf("end the box: %w", err)
+	}
+	return b.closeErr
 }

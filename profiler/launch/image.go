@@ -1,40 +1,113 @@
 package launch
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+// startImage executes an image with the given attributes. Where the host
+// forbids to execute a memfd (vm.memfd_noexec) the image is an unlinked file.
+func startImage(image []byte, attr *syscall.ProcAttr) (int, error) {
+	file, err := memoryFile(image)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := execFile(file, attr)
+	if !errors.Is(err, unix.EACCES) {
+		return pid, err
+	}
+	for _, dir := range []string{"/dev/shm", "/run", os.TempDir(), "/var/tmp"} {
+		file, err := unlinkedFile(dir, image)
+		if err != nil {
+			continue
+		}
+		if pid, err := execFile(file, attr); err == nil {
+			return pid, nil
+		}
+	}
+	return 0, fmt.Errorf("the host lets neither memory nor any temporary directory be executed: %w", err)
+}
 
-// file puts the program's image into a memfd that can be executed.
-func (p *program) file(name string) (*os.File, error) {
-	image, err := p.image()
+func execFile(file *os.File, attr *syscall.ProcAttr) (int, error) {
+	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(file.Fd())), []string{"initprof"}, attr)
+	runtime.KeepAlive(attr)
+	return pid, errors.Join(err, file.Close())
+}
+
+func memoryFile(image []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("initprof", unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // MFD_EXEC came with Linux 6.3
+		fd, err = unix.MemfdCreate("initprof", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	return outOfTheWay(fd, image)
+}
+
+// outOfTheWay writes the image, and gives it a number beyond those which a child's
+// descriptors are laid over: it is opened by its number after that.
+func outOfTheWay(fd int, image []byte) (*os.File, error) {
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 64)
+	if err := errors.Join(err, unix.Close(fd)); err != nil {
+		return nil, fmt.Errorf("holder image: %w", err)
+	}
+	file := os.NewFile(uintptr(high), "holder image")
+	if err := writeImage(file, image); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// writeImage leaves the gap between the segments a hole.
+func writeImage(file *os.File, image []byte) error {
+	_, err := file.WriteAt(image[:codeOffset+maxCodeSize], 0)
+	if err == nil {
+		_, err = file.WriteAt(image[dataOffset:], dataOffset)
+	}
+	if err != nil {
+		return fmt.Errorf("holder image: %w", err)
+	}
+	return nil
+}
+
+// unlinkedFile is the image in a file without a name, opened for reading only:
+// what is open for writing cannot be executed.
+func unlinkedFile(dir string, image []byte) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o755)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // MFD_EXEC came with 6.3
-		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	writable := os.NewFile(uintptr(fd), "holder image")
+	defer func() { _ = writable.Close() }()
+	if err := errors.Join(writeImage(writable, image), writable.Chmod(0o755)); err != nil {
+		return nil, err
 	}
+	read, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("make %s: %w", name, err)
+		return nil, err
 	}
-	// A child's descriptors from 3 on are laid over by those that it is given.
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 64)
-	if err = errors.Join(err, unix.Close(fd)); err != nil {
-		return nil, fmt.Errorf("make %s: %w", name, err)
+	high, err := unix.FcntlInt(uintptr(read), unix.F_DUPFD_CLOEXEC, 64)
+	if err := errors.Join(err, unix.Close(read)); err != nil {
+		return nil, err
 	}
-	f := os.NewFile(uintptr(high), name)
-	if _, err := f.Write(image); err != nil {
-		return nil, fmt.Errorf("write %s: %w", name, errors.Join(err, f.Close()))
-	}
-	return f, nil
+	return os.NewFile(uintptr(high), "holder image"), nil
 }
 
-// fdPath names an open file so that a child can exec it before it is closed.
-func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+// wait4 waits for a child of this process.
+func wait4(pid int) (unix.WaitStatus, unix.Rusage, error) {
+	var status unix.WaitStatus
+	var usage unix.Rusage
+	for {
+		_, err := unix.Wait4(pid, &status, 0, &usage)
+		if !errors.Is(err, unix.EINTR) {
+			return status, usage, err
+		}
+	}
+}

@@ -58,6 +58,7 @@ type program struct {
 	steps  []step
 	goOn   [][3]label // per step: negative, zero, positive
 	refers []reference
+	fails  []failure
 }
 
 // reference is a word that needs the address of a step's word once that is known.
