@@ -10,7 +10,7 @@ TOOLS := $(CURDIR)/bin/tools
 # sudo only where it is needed, and said so: make prints the command.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build run test lint generate bench fmt
+.PHONY: help deps build run test test-arm64 subjects lint generate bench fmt
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,12 @@ run: build ## record cold starts of this repository's extension and print the re
 test: ## vet and test everything; what needs root is skipped without it, and named
 	@GO='$(GO)' ./.ci/test $(TESTFLAGS)
 
+test-arm64: ## record on an emulated Neoverse-N1 with a stock arm64 kernel (Debian; no root)
+	@GO='$(GO)' ./testdata/arm64/run
+
+subjects: ## compile the programs whose truth is known into build/subjects
+	$(GO) run ./testdata/subjects/cmd/subjects build/subjects
+
 lint: ## gofumpt, golangci-lint with the import rule, clang-format
 	@./.ci/tools $(TOOLS) $(LINT_VERSION) $(GOFUMPT_VERSION)
 	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
@@ -42,7 +48,7 @@ fmt: ## format Go and C
 generate: ## rebuild the BPF objects and bindings (clang, llvm-strip, libbpf's headers)
 	$(GO) generate ./bpf
 
-bench: build ## the extension's start untraced, under initprof, strace and perf, interleaved
+bench: build ## the extension's untraced start against itself, interleaved
 	$(SUDO) $(BIN)/initprof bench -n 30 'a=$(BIN)/initprof-extension' 'aa=$(BIN)/initprof-extension'
 
 -include extension/variants.mk
