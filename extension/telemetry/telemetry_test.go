@@ -25,7 +25,7 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.Close(t.Context()) }()
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
 	for _, body := range []string{"{", delivery} {
 		resp, err := http.Post("http://"+s.Addr().String()+"/", "application/json", strings.NewReader(body))
 		if err != nil {

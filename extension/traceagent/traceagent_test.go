@@ -17,7 +17,7 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.Close(t.Context()) }()
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
 	base := "http://" + s.Addr().String()
 	ask := func(method, path, body string) (int, string) {
 		t.Helper()

@@ -1,0 +1,40 @@
+# Build flavours of the extension, and its layer. docs/cold-start-changes.md says
+# what each flavour is. Included by the root Makefile.
+#
+# h7   -bindnow: all dynamic symbols bound at load. Only a dynamically linked
+#      binary has any, hence the -pie flavours; on a static one it is inert.
+# h8   GOAMD64=v2 / GOARM64=v8.2,lse: the instruction sets that Lambda has
+# h10  reproducible: the toolchain of go.mod, no paths, no VCS stamp, no packer
+# h12  one version of each module: Go's module graph has that already; inert
+
+EXTENSION := ./extension/cmd/initprof-extension
+VARIANT_ARCHS := amd64 arm64
+VARIANTS := baseline integration h7 h8 h10 h12 no-h7 no-h8 no-h10 no-h12 baseline-pie h7-pie
+VARIANT_DIR := $(BIN)/variants
+
+# Which changes a flavour carries.
+variant_has = $(if $(filter integration,$(2)),yes,$(if $(filter no-%,$(2)),$(if $(filter no-$(1),$(2)),,yes),$(if $(filter $(1) $(1)-%,$(2)),yes)))
+variant_target = $(if $(call variant_has,h8,$(2)),$(if $(filter arm64,$(1)),GOARM64=v8.2$(comma)lse,GOAMD64=v2),$(if $(filter arm64,$(1)),GOARM64=v8.0,GOAMD64=v1))
+variant_flags = $(if $(call variant_has,h10,$(1)),-trimpath -buildvcs=false,-buildvcs=false) $(if $(filter %-pie,$(1)),-buildmode=pie) -ldflags '-s -w$(if $(call variant_has,h7,$(1)), -bindnow)'
+comma := ,
+
+define variant_rule
+.PHONY: $(VARIANT_DIR)/$(1)/$(2)
+$(VARIANT_DIR)/$(1)/$(2):
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(1) $(call variant_target,$(1),$(2)) $$(GO) build $(call variant_flags,$(2)) -o $$@ $$(EXTENSION)
+endef
+$(foreach a,$(VARIANT_ARCHS),$(foreach v,$(VARIANTS),$(eval $(call variant_rule,$(a),$(v)))))
+
+.PHONY: variants variants-check layer
+
+variants: $(foreach a,$(VARIANT_ARCHS),$(foreach v,$(VARIANTS),$(VARIANT_DIR)/$(a)/$(v))) ## the extension with each cold-start change of the build, alone, together and left out
+
+variants-check: ## build every flavour twice and compare the bytes
+	$(MAKE) --no-print-directory variants VARIANT_DIR=$(BIN)/variants
+	$(MAKE) --no-print-directory variants VARIANT_DIR=$(BIN)/variants-again
+	diff -r $(BIN)/variants $(BIN)/variants-again
+	rm -r $(BIN)/variants-again
+
+layer: $(VARIANT_DIR)/amd64/integration $(VARIANT_DIR)/arm64/integration ## bin/layer-x86_64.zip and bin/layer-arm64.zip for Lambda
+	$(GO) run ./extension/internal/layer -o $(BIN)/layer-x86_64.zip extensions/initprof-extension=$(VARIANT_DIR)/amd64/integration
+	$(GO) run ./extension/internal/layer -o $(BIN)/layer-arm64.zip extensions/initprof-extension=$(VARIANT_DIR)/arm64/integration
