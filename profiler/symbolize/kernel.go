@@ -120,7 +120,7 @@ func hexPrefix(b []byte) (v uint64, rest []byte, ok bool) {
 			return v, b[i:], i > 0 && i <= 16
 		}
 	}
-	return 0, nil, false
+	return v, nil, len(b) > 0 && len(b) <= 16
 }
 
 // Name returns the function that holds an address, or "". Functions reach to
