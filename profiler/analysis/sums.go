@@ -128,10 +128,10 @@ func (s *sums) add(c ColdStart, run Run) {
 		for i := range t.Between(from, to) {
 			alive = true
 			n := at(s.threads, label)
-			switch {
-			case i.State == trace.StateRunnable:
+			switch i.State {
+			case trace.StateRunnable:
 				n.runnable += i.NS()
-			case i.State == trace.StateWaiting:
+			case trace.StateWaiting:
 				n.wait += i.NS()
 			default:
 				n.ns += i.NS()

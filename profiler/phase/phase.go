@@ -140,7 +140,7 @@ func (c *computation) warn(format string, args ...any) {
 }
 
 func (c *computation) start() {
-	c.Result.Start = c.Release
+	c.Start = c.Release
 	if c.Timeline == nil {
 		return
 	}
@@ -168,7 +168,7 @@ func (c *computation) start() {
 		c.warn("no exec of the subject was recorded: the window begins at its release")
 		return
 	}
-	c.Result.Start, c.Traced = c.execs[0].entry, true
+	c.Start, c.Traced = c.execs[0].entry, true
 }
 
 // universal lists the points that every program passes.

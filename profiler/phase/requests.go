@@ -47,7 +47,7 @@ func (q *Request) isNext(runtime bool) bool {
 // what only the environment saw.
 func (c *computation) requests() {
 	if c.Timeline != nil {
-		c.Requests = carried(c.Timeline, c.Result.Start)
+		c.Requests = carried(c.Timeline, c.Start)
 	}
 	for _, seen := range c.Received {
 		if c.confirm(seen) {
@@ -136,11 +136,11 @@ func pathOf(target string) string {
 func (c *computation) subscribe() {
 	c.SubscribeOutcome = SubscribeNone
 	for _, q := range c.Requests {
-		if !q.isSubscribe() || q.Start >= c.Result.End {
+		if !q.isSubscribe() || q.Start >= c.End {
 			continue
 		}
 		switch {
-		case q.End == 0 || q.End > c.Result.End:
+		case q.End == 0 || q.End > c.End:
 			c.SubscribeOutcome = SubscribePending
 		case q.Status == 0:
 			c.SubscribeOutcome = ""

@@ -131,7 +131,7 @@ func (c *computation) byRules() []point {
 			}
 		case RuleOpen:
 			for _, call := range c.Timeline.Calls {
-				if ok, _ := path.Match(rule.Glob, call.Name); ok && call.Begin >= c.Result.Start && call.Returned() && !call.Failed() && c.Timeline.Opens(call) {
+				if ok, _ := path.Match(rule.Glob, call.Name); ok && call.Begin >= c.Start && call.Returned() && !call.Failed() && c.Timeline.Opens(call) {
 					add(call.Until, false)
 				}
 			}
@@ -148,7 +148,7 @@ func (c *computation) printed(line LogLine) (at int64, fallback bool) {
 	}
 	var sum int64
 	for _, call := range c.Timeline.Calls {
-		if call.Begin >= c.Result.Start && int(call.Args[0]) == line.FD && call.Return > 0 && c.Timeline.Writes(call) {
+		if call.Begin >= c.Start && int(call.Args[0]) == line.FD && call.Return > 0 && c.Timeline.Writes(call) {
 			if sum += call.Return; sum >= line.End {
 				return call.Begin, false
 			}

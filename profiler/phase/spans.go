@@ -38,9 +38,9 @@ func (c *computation) spans(points []point) {
 		k := key{m.PID, m.Name, m.ID}
 		switch m.Kind {
 		case trace.MarkSpanBegin:
-			if m.Time >= c.Result.Start && m.Time < c.Result.End {
+			if m.Time >= c.Start && m.Time < c.End {
 				open[k] = append(open[k], len(c.Spans))
-				c.Spans = append(c.Spans, Span{Name: m.Name, ID: m.ID, Start: m.Time, End: c.Result.End, Open: true})
+				c.Spans = append(c.Spans, Span{Name: m.Name, ID: m.ID, Start: m.Time, End: c.End, Open: true})
 			}
 		case trace.MarkSpanEnd:
 			if n := len(open[k]); n > 0 {

@@ -226,7 +226,7 @@ func (w *walker) enter(t *tables, s step) {
 		t.execs = true
 	}
 	does := w.b.calls.of(c.Number)
-	if does.fd >= 0 && !(w.b.calls.is(c.Number, "mmap") && c.Args[3]&mapAnonymous != 0) {
+	if does.fd >= 0 && (!w.b.calls.is(c.Number, "mmap") || c.Args[3]&mapAnonymous == 0) {
 		if fd := int(int32(c.Args[does.fd])); fd >= 0 && (t.fds[fd] != nil || !c.Failed()) {
 			c.File = t.describe(s.process.PID, fd)
 		}
