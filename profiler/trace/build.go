@@ -2,7 +2,6 @@ package trace
 
 import (
 	"cmp"
-	"path"
 	"slices"
 )
 
@@ -71,6 +70,7 @@ type threadBuilder struct {
 	exit    int64   // time of its Exit event, 0: not seen
 	gone    int64   // from here on it can only be exiting; 0: unknown
 	last    int64   // of its last event
+	own     bool    // an event was its own doing: switches and wake-ups name others too
 }
 
 // edge is a change, or a proof, of a thread's scheduling.
@@ -254,7 +254,7 @@ func (b *builder) fork(e *Fork) {
 		b.supersede(old)
 	}
 	t := b.newThread(e.ChildPID, e.ChildTID, e.Time)
-	t.StartUnknown = false
+	t.own = true
 	t.add(edge{at: e.Time, kind: edgeBorn})
 }
 
@@ -291,6 +291,7 @@ func (b *builder) exec(e *Exec) {
 	} else if caller == nil || caller.Ended {
 		caller = b.thread(e.PID, e.TID, e.Time, true)
 	}
+	caller.own = true
 	caller.add(edge{at: e.Time, kind: edgeRuns})
 	b.bury(caller, e.Time)
 	b.tl.Execs = append(b.tl.Execs, e)
@@ -319,6 +320,7 @@ func (b *builder) merge(into, from *threadBuilder) {
 	into.faults = append(into.faults, from.faults...)
 	into.inUser = append(into.inUser, from.inUser...)
 	into.last = max(into.last, from.last)
+	into.own = true
 	for event, owner := range b.owners {
 		if owner == from {
 			b.owners[event] = into
@@ -358,6 +360,7 @@ func (b *builder) runs(h *Header, at int64, entering bool) *threadBuilder {
 		return nil
 	}
 	t := b.thread(h.PID, h.TID, at, entering)
+	t.own = true
 	t.add(edge{at: at, kind: edgeRuns})
 	return t
 }
@@ -435,6 +438,11 @@ func (b *builder) finish() {
 	tl := b.tl
 	slices.SortStableFunc(b.threads, func(x, y *threadBuilder) int { return cmp.Compare(x.Start, y.Start) })
 	for _, t := range b.threads {
+		if !t.own {
+			// It was never traced: a thread that the process had before the
+			// subject was released in it, seen only beside the subject.
+			continue
+		}
 		switch {
 		case t.Ended:
 		case t.exit != 0 || t.gone != 0:
@@ -455,38 +463,4 @@ func (b *builder) finish() {
 		p.finish(tl.Stop)
 	}
 	b.walkTables()
-}
-
-// finish names and counts the threads of a process: since its last exec, for
-// those before belong to another program.
-func (p *Process) finish(stop int64) {
-	p.End = p.Start
-	if len(p.Threads) == 0 {
-		p.End = stop
-	}
-	image, ordinal := 0, 0
-	for _, t := range p.Threads {
-		p.End = max(p.End, t.End)
-		for image < len(p.Execs) && p.Execs[image].Time <= t.Start {
-			image++
-			ordinal = 1 // 0 is the thread that called exec
-		}
-		t.Ordinal = ordinal
-		ordinal++
-	}
-	leader := ""
-	if len(p.Execs) > 0 {
-		last := p.Execs[len(p.Execs)-1]
-		leader = path.Base(last.Path)
-		for _, t := range p.Threads {
-			if t.Start <= last.Time && last.Time < t.End {
-				t.Ordinal = 0
-			}
-		}
-	}
-	for _, t := range p.Threads {
-		if t.Name == "" {
-			t.Name = cmp.Or(leader, p.Threads[0].Name, "thread")
-		}
-	}
 }
