@@ -29,7 +29,7 @@ func check(steps []string) int {
 			}), recordCheck(recordCase{
 				name: "static Go extension, stripped", subject: []string{"/subjects/go-stripped"},
 				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
-				calls:  map[string]float64{"bind": 1},
+				calls:  map[string]float64{"execve": 1, "listen": 1},
 			}))
 		default:
 			err = errors.New("no such step")

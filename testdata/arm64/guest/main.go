@@ -83,7 +83,15 @@ func boot() error {
 			return err
 		}
 	}
-	if err := unix.Chroot("/disk"); err != nil {
+	// The disk becomes the root of the mount namespace, as switch_root does it:
+	// with chroot alone, setns to a mount namespace would lead back here.
+	if err := os.Chdir("/disk"); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move the disk to /: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
 		return err
 	}
 	if err := os.Chdir("/"); err != nil {
