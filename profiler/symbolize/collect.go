@@ -31,6 +31,10 @@ type Options struct {
 	// Symbols are the objects of --symbols: unstripped twins of stripped
 	// subjects, accepted where SymbolsMatch says so.
 	Symbols []*Object
+	// DebugDir holds separate debug files; "" is /usr/lib/debug.
+	DebugDir string
+	// NoDebugFiles turns the search for separate debug files off.
+	NoDebugFiles bool
 	// Parallel is the number of objects and parts of objects that are worked
 	// on at a time; 0 is GOMAXPROCS.
 	Parallel int
@@ -237,7 +241,7 @@ func (c *Collector) nameObject(mappings []*trace.Mapping, wanted map[*trace.Mapp
 	addresses := translate(object.segments)
 	missing := c.store.missing(module, addresses)
 	if len(missing) > 0 {
-		c.store.add(module, c.frames(object, missing))
+		c.store.add(module, c.frames(object, first, missing))
 	}
 	if err := object.Err(); err != nil {
 		warnings = append(warnings, fmt.Sprintf("%s: %v", first.Path, err))
@@ -256,15 +260,22 @@ func (c *Collector) countNamed(m *module, addresses []uint64) (named int) {
 	return named
 }
 
-// frames looks up sorted addresses, first in a twin given by --symbols, in
-// parallel parts.
-func (c *Collector) frames(o *Object, addresses []uint64) map[uint64][]Frame {
+// frames looks up sorted addresses, first in a twin given by --symbols or a
+// separate debug file, in parallel parts.
+func (c *Collector) frames(o *Object, m *trace.Mapping, addresses []uint64) map[uint64][]Frame {
 	var twin *Object
 	for _, s := range c.opts.Symbols {
 		if s != o && SymbolsMatch(o, s) == nil {
 			twin = s
 			break
 		}
+	}
+	if twin == nil {
+		debug, closer := c.debugFile(o, m)
+		if closer != nil {
+			defer func() { _ = closer.Close() }()
+		}
+		twin = debug
 	}
 	const part = 2048
 	found := make([][]Frame, len(addresses))

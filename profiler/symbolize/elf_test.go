@@ -237,7 +237,7 @@ func TestSymbolsForAStrippedSubject(t *testing.T) {
 	}
 	for _, s := range []*Object{twin, debug} {
 		c := NewCollector(Options{Symbols: []*Object{other, s}})
-		frames := c.frames(stripped, []uint64{address})[address]
+		frames := c.frames(stripped, mappingOf(stripped, path("stripped"), 1, 1, 0), []uint64{address})[address]
 		if len(frames) == 0 || frames[len(frames)-1].Function != "local_leaf" {
 			t.Errorf("with symbols: %v", frames)
 		}

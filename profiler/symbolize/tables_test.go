@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -172,5 +173,120 @@ func TestDWARFFramesAreThoseOfAddr2line(t *testing.T) {
 			t.Errorf("%s: %d of %d addresses differ, %d inlined", test.source, bad, len(addresses), inlined)
 		}
 		t.Logf("%s %v: %d addresses, %d inlined", test.source, test.flags, len(addresses), inlined)
+	}
+}
+
+// Separate debug files are found by build ID and by debug link, and one that
+// does not belong is not taken.
+func TestSeparateDebugFiles(t *testing.T) {
+	full := buildC(t, "chain.c", "-pie")
+	want := openObject(t, full)
+	address, _, _ := want.LookupFunc("local_leaf")
+	dir, debug := t.TempDir(), t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	id := want.Info.BuildID
+	byID := filepath.Join(debug, ".build-id", id[:2], id[2:]+".debug")
+	if err := os.MkdirAll(filepath.Dir(byID), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	output(t, "objcopy", "--only-keep-debug", full, byID)
+	output(t, "objcopy", "--strip-all", full, at("by-id"))
+	output(t, "objcopy", "--only-keep-debug", full, at("link.debug"))
+	output(t, "objcopy", "--strip-all", "--remove-section=.note.gnu.build-id", "--add-gnu-debuglink="+at("link.debug"), full, at("by-link"))
+	other := t.TempDir()
+	output(t, "cp", at("by-link"), filepath.Join(other, "by-link"))
+	output(t, "objcopy", "--only-keep-debug", buildC(t, "names.cc"), filepath.Join(other, "link.debug"))
+	for path, found := range map[string]bool{at("by-id"): true, at("by-link"): true, filepath.Join(other, "by-link"): false} {
+		o := openObject(t, path)
+		m := mappingOf(o, path, 1, 1, 0)
+		c := NewCollector(Options{Open: openFile, DebugDir: debug})
+		frames := c.frames(o, m, []uint64{address})[address]
+		if found != (len(frames) == 1 && frames[0].Function == "local_leaf" && frames[0].Line > 0) {
+			t.Errorf("%s: %v", path, frames)
+		}
+	}
+}
+
+// The stubs and functions of an arm64 program, by the cross tools.
+func TestARM64StubsAreThoseOfObjdump(t *testing.T) {
+	compiler, err := exec.LookPath("aarch64-linux-gnu-gcc")
+	if err != nil {
+		t.Skip("aarch64-linux-gnu-gcc is not installed")
+	}
+	for _, flags := range [][]string{nil, {"-mbranch-protection=standard", "-Wl,-z,force-bti"}} {
+		path := filepath.Join(t.TempDir(), "chain")
+		cmd := exec.Command(compiler, append(append([]string{"-O2", "-fno-builtin", "-o", path}, flags...), "testdata/c/chain.c")...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		o := openObject(t, path)
+		n := 0
+		for line := range strings.Lines(output(t, "aarch64-linux-gnu-objdump", "-d", "--section=.plt", path)) {
+			var address uint64
+			var label string
+			if _, err := fmt.Sscanf(line, "%x <%s", &address, &label); err != nil || !strings.HasSuffix(label, "@plt>:") {
+				continue
+			}
+			n++
+			if frames := o.Frames(address + 4); len(frames) != 1 || frames[0].Function != strings.TrimSuffix(label, ">:") {
+				t.Errorf("%v: %#x is %v, objdump says %s", flags, address, frames, label)
+			}
+		}
+		if n < 4 || o.Info.Machine != "arm64" {
+			t.Errorf("%v: objdump lists %d stubs, machine %s", flags, n, o.Info.Machine)
+		}
+		for _, f := range o.Functions() {
+			if strings.HasPrefix(f.Name, "$") {
+				t.Errorf("%q is no function", f.Name)
+			}
+		}
+	}
+}
+
+// A Rust program is told as one, and its generic code is named with the calls
+// inlined into it.
+func TestRustProgram(t *testing.T) {
+	compiler, err := exec.LookPath("rustc")
+	if err != nil {
+		t.Skip("rustc is not installed")
+	}
+	for _, mangling := range []string{"", "v0"} {
+		path := filepath.Join(t.TempDir(), "table")
+		args := []string{"-O", "-g", "-o", path, "testdata/rust/table.rs"}
+		if mangling != "" {
+			args = append(args, "-C", "symbol-mangling-version="+mangling)
+		}
+		if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		o := openObject(t, path)
+		if language, version := o.Language(); language != LanguageRust || version == "" {
+			t.Errorf("%s %s", language, version)
+		}
+		found := false
+		for _, f := range o.Functions() {
+			if !strings.HasSuffix(f.Name, "::insert") || !strings.Contains(f.Name, "store::Table") {
+				continue
+			}
+			for a := f.Address; a < f.Address+f.Size; a++ {
+				names := ""
+				for _, frame := range o.Frames(a) {
+					names += frame.Function + ":" + fmt.Sprint(frame.Line) + " "
+				}
+				found = found || strings.Contains(names, "::push:11 ") && strings.Contains(names, "::insert:8 ")
+			}
+		}
+		if !found {
+			t.Errorf("mangling %q: push is not seen inlined into insert", mangling)
+		}
+		stripped := path + ".stripped"
+		output(t, "objcopy", "--strip-all", path, stripped)
+		s := openObject(t, stripped)
+		if language, _ := s.Language(); language != LanguageRust || !s.Info.Stripped {
+			t.Errorf("stripped: %s %+v", language, s.Info)
+		}
+		if err := SymbolsMatch(s, o); err != nil {
+			t.Error(err)
+		}
 	}
 }
