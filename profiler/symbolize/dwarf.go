@@ -42,7 +42,7 @@ type dwarfUnit struct {
 	once      sync.Once
 	functions []dwarfScope // by start
 	rows      []lineRow
-	files     []*dwarf.LineFile
+	files     []string
 	reach     []uint64
 	directory string // of the compilation, for relative file names
 }
@@ -344,9 +344,8 @@ func (d *dwarfInfo) decodeLines(u *dwarfUnit, e *dwarf.Entry) {
 	if err != nil || lines == nil {
 		return
 	}
-	u.files = lines.Files()
 	numbers := map[*dwarf.LineFile]int32{}
-	for i, f := range u.files {
+	for i, f := range lines.Files() {
 		numbers[f] = int32(i)
 	}
 	var entry dwarf.LineEntry
@@ -366,7 +365,16 @@ func (d *dwarfInfo) decodeLines(u *dwarfUnit, e *dwarf.Entry) {
 		}
 		u.rows = append(u.rows, row)
 	}
-	u.files = lines.Files()
+	for _, f := range lines.Files() {
+		name := ""
+		if f != nil {
+			name = f.Name
+		}
+		if name != "" && !path.IsAbs(name) && path.IsAbs(u.directory) {
+			name = path.Join(u.directory, name)
+		}
+		u.files = append(u.files, name)
+	}
 	// A sequence that ends where another begins gives way to it.
 	slices.SortStableFunc(u.rows, func(a, b lineRow) int {
 		return cmp.Or(cmp.Compare(a.address, b.address), cmp.Compare(min(a.file, 0), min(b.file, 0)))
@@ -453,12 +461,8 @@ func (u *dwarfUnit) line(address uint64) (file string, line int) {
 }
 
 func (u *dwarfUnit) fileName(i int) string {
-	if i < 0 || i >= len(u.files) || u.files[i] == nil {
+	if i < 0 || i >= len(u.files) {
 		return ""
 	}
-	name := u.files[i].Name
-	if !path.IsAbs(name) && path.IsAbs(u.directory) {
-		name = path.Join(u.directory, name)
-	}
-	return name
+	return u.files[i]
 }

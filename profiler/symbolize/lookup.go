@@ -89,8 +89,7 @@ func (o *Object) Frames(address uint64) []Frame {
 // that addresses in ascending order decode each function once. It serves one
 // goroutine.
 type cursor struct {
-	o     *Object
-	names map[string]string
+	o *Object
 
 	// The last Go function, decoded.
 	index      int

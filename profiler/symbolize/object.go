@@ -228,8 +228,14 @@ func (o *Object) Segments() []Segment { return o.segments }
 func (o *Object) Err() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return errors.Join(o.faults...)
+	err := errors.Join(o.faults...)
+	if o.work.left.Load() < 0 {
+		err = errors.Join(err, errTooMuchWork)
+	}
+	return err
 }
+
+var errTooMuchWork = errors.New("its tables are too large to be read to the end: inlined calls and lines are incomplete")
 
 func (o *Object) fault(err error) {
 	o.mu.Lock()

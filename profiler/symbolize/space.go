@@ -72,7 +72,16 @@ func newSpaces(events []trace.Event) *spaces {
 			steps = append(steps, step{execStart(byPID[e.PID], e), e})
 		}
 	}
-	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+	// Of one instant, a fork comes before what is known to be mapped since.
+	fork := func(s step) int {
+		if _, ok := s.event.(*trace.Fork); ok {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(steps, func(a, b step) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(fork(a), fork(b)))
+	})
 	for _, step := range steps {
 		switch e := step.event.(type) {
 		case *trace.Mapping:

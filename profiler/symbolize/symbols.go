@@ -1,6 +1,7 @@
 package symbolize
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 )
@@ -40,7 +41,7 @@ func SymbolsMatch(subject, symbols *Object) error {
 // HasSymbols returns nil if the object names functions by .symtab,
 // .gnu_debugdata or a pclntab, and an error that wraps ErrNoSymbols if not.
 func (o *Object) HasSymbols() error {
-	if o.Info.Stripped && o.goTable() == nil && o.section(".gnu_debugdata", 1) == nil {
+	if o.Info.Stripped && o.goTable() == nil && o.section(".gnu_debugdata", elf.SHT_NULL) == nil {
 		return fmt.Errorf("%w: neither .symtab nor .gnu_debugdata nor a pclntab", ErrNoSymbols)
 	}
 	return nil
