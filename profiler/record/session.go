@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
@@ -59,7 +62,8 @@ func Record(ctx context.Context, opts Options) (_ *Manifest, err error) {
 		}
 	}
 	s := &session{opts: opts}
-	if s.dir, err = os.MkdirTemp(filepath.Dir(opts.Out), "."+filepath.Base(opts.Out)+"-"); err != nil {
+	removeUnfinished(opts.Out)
+	if s.dir, err = os.MkdirTemp(filepath.Dir(opts.Out), fmt.Sprintf("%s%d-", unfinished(opts.Out), os.Getpid())); err != nil {
 		return nil, fmt.Errorf("make the run's directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
@@ -71,6 +75,21 @@ func Record(ctx context.Context, opts Options) (_ *Manifest, err error) {
 		return nil, err
 	}
 	return &s.manifest, s.finish()
+}
+
+// unfinished is how the temporary names of a run begin, before the PID of the
+// initprof that writes it.
+func unfinished(out string) string { return "." + filepath.Base(out) + "-" }
+
+// removeUnfinished removes what an initprof that was killed left of a run.
+func removeUnfinished(out string) {
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(out), unfinished(out)+"*")) // a name with wildcards finds nothing
+	for _, dir := range left {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), unfinished(out)), "-")
+		if n, err := strconv.Atoi(pid); err == nil && errors.Is(unix.Kill(n, 0), unix.ESRCH) {
+			_ = os.RemoveAll(dir) // it is in nobody's way
+		}
+	}
 }
 
 func (s *session) close() {
