@@ -317,8 +317,12 @@ func TestWithoutTracing(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{"record"}, {"record", "--", "/no/such/program"}, {"record", "--latency", "often", "--", "/bin/true"},
-		{"record", "-n", "0", "--", "/bin/true"}, {"bench", "x"}, {"record", "--as", "guest", "--", "/bin/true"},
+		{"record"},
+		{"record", "--", "/no/such/program"},
+		{"record", "--latency", "often", "--", "/bin/true"},
+		{"record", "-n", "0", "--", "/bin/true"},
+		{"bench", "x"},
+		{"record", "--as", "guest", "--", "/bin/true"},
 	} {
 		if code, _, errOut := initprof(args...); code != 2 || errOut == "" {
 			t.Errorf("%v: exit code %d, %q", args, code, errOut)
