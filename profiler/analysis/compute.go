@@ -127,7 +127,8 @@ func (a *Accumulator) Add(c ColdStart) error {
 		collect(&a.invokes, c.FirstInvokeNS)
 	}
 	collect(&a.throttled, c.ThrottledNS)
-	if !c.Traced {
+	// Without any signal the environment's receipts are all there is.
+	if !c.Traced && (a.header.Settings.Signals == nil || len(a.header.Settings.Signals) > 0) {
 		return nil
 	}
 	collect(&a.tracerCPU, c.TracerCPUNS)

@@ -192,7 +192,11 @@ func TestSubjectsThatFail(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run := filepath.Join(dir, c.name+".initprof")
-			args := append([]string{"record", "-q", "-n", "1", "--untraced", "0", "--timeout", "3s", "-o", run, "--"}, c.args...)
+			timeout := "1m" // the machine may be busy
+			if c.outcome == analysis.OutcomeTimeout {
+				timeout = "2s"
+			}
+			args := append([]string{"record", "-q", "-n", "1", "--untraced", "0", "--timeout", timeout, "-o", run, "--"}, c.args...)
 			code, _, errOut := initprof(args...)
 			if code != c.code || !strings.Contains(errOut, c.sentence) {
 				t.Errorf("exit code %d, want %d; %q, want %q in it", code, c.code, errOut, c.sentence)
@@ -310,8 +314,8 @@ func TestWithoutTracing(t *testing.T) {
 		t.Fatalf("exit code %d\n%s", code, errOut)
 	}
 	r := report(t, run)
-	if r.Untraced == nil || r.Untraced.N != 2 || len(r.Runs[0].Phases) == 0 {
-		t.Errorf("untraced %+v, phases of the first %+v", r.Untraced, r.Runs[0].Phases)
+	if r.Untraced == nil || r.Untraced.N != 2 || !slices.Equal(phases(r), []string{"register", "telemetry_subscribe", "next"}) {
+		t.Errorf("untraced %+v, phases %v", r.Untraced, phases(r))
 	}
 }
 

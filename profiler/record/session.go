@@ -356,7 +356,11 @@ func (s *session) settings(r *coldstart.Result) {
 	if r.Box.Isolated {
 		out.Network = "isolated"
 	}
-	for _, m := range append(r.Box.Missing, r.Warnings...) {
+	missing := r.Warnings
+	if len(s.manifest.ColdStarts) == 0 { // the others lack the same
+		missing = append(missing, r.Box.Missing...)
+	}
+	for _, m := range missing {
 		if !slices.Contains(s.manifest.Head.Warnings, m) {
 			s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, m)
 		}
