@@ -48,7 +48,8 @@ fmt: ## format Go and C
 generate: ## rebuild the BPF objects and bindings (clang, llvm-strip, libbpf's headers)
 	$(GO) generate ./bpf
 
-bench: build ## the extension's untraced start against itself, interleaved
-	$(SUDO) $(BIN)/initprof bench -n 30 'a=$(BIN)/initprof-extension' 'aa=$(BIN)/initprof-extension'
+bench: build ## what watching costs: untraced, initprof, perf and strace, interleaved
+	$(GO) build -o build/bench ./testdata/bench
+	$(SUDO) build/bench -n 30 $(BIN)/initprof-extension
 
 -include extension/variants.mk

@@ -1,0 +1,180 @@
+// Command bench measures what watching a cold start costs: cold starts of one
+// extension untraced, untraced again (A/A), under initprof without and with CPU
+// samples, under strace and under perf, interleaved in random order. All are
+// timed alike: from the instant that a tiny program prints before it executes
+// the extension, to the receipt of /next by the environment. It needs root.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/coldstart"
+	"github.com/initprof/initprof/profiler/stat"
+)
+
+// stamp prints CLOCK_MONOTONIC in nanoseconds and executes its arguments.
+const stamp = `
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+	struct timespec t;
+	char b[64];
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	int n = snprintf(b, sizeof b, "stamp %lld\n", t.tv_sec * 1000000000LL + t.tv_nsec);
+	if (argc < 2 || write(1, b, n) != n) return 1;
+	execv(argv[1], argv + 1);
+	return 127;
+}`
+
+type variant struct {
+	name    string
+	prefix  []string
+	tracer  *capture.Tracer
+	ns      []int64
+	events  uint64
+	lost    uint64
+	skipped string
+}
+
+func main() {
+	n := flag.Int("n", 30, "cold starts of each variant")
+	flag.Parse()
+	if err := run(*n, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(n int, command []string) (err error) {
+	if len(command) == 0 {
+		command = []string{"bin/initprof-extension"}
+	}
+	if command[0], err = filepath.Abs(command[0]); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "initprof-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	stamper := filepath.Join(dir, "stamp")
+	gcc := exec.Command("gcc", "-O1", "-static", "-x", "c", "-o", stamper, "-")
+	gcc.Stdin = strings.NewReader(stamp)
+	if out, err := gcc.CombinedOutput(); err != nil {
+		return fmt.Errorf("compile the time stamp (make deps installs gcc): %w\n%s", err, out)
+	}
+	variants, err := prepare()
+	if err != nil {
+		return err
+	}
+	for round := range n + 1 { // the first warms up
+		for _, i := range rand.Perm(len(variants)) {
+			v := variants[i]
+			if v.skipped != "" {
+				continue
+			}
+			if err := v.measure(stamper, command, round > 0); err != nil {
+				return fmt.Errorf("%s: %w", v.name, err)
+			}
+		}
+	}
+	return table(variants)
+}
+
+func prepare() ([]*variant, error) {
+	all := []*variant{{name: "untraced"}, {name: "untraced again"}}
+	for _, t := range []struct {
+		name string
+		opts capture.Options
+	}{
+		{"initprof, no samples", capture.Options{NoSamples: true}},
+		{"initprof, all at 999 Hz", capture.Options{}},
+	} {
+		// Loaded apart, since what is attached costs only while its tracer is armed.
+		tracer, err := capture.New(t.opts)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, &variant{name: t.name, tracer: tracer})
+	}
+	for _, t := range []struct {
+		name string
+		args []string
+	}{
+		{"perf record", []string{"perf", "record", "-q", "-g", "-o", "/dev/null", "-e", "raw_syscalls:*,sched:sched_switch,sched:sched_waking,page-faults", "--"}},
+		{"strace -f -c", []string{"strace", "-f", "-c", "-o", "/dev/null"}},
+	} {
+		v := &variant{name: t.name}
+		path, err := exec.LookPath(t.args[0])
+		if err != nil {
+			v.skipped = err.Error()
+		}
+		v.prefix = append([]string{path}, t.args[1:]...)
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+func (v *variant) measure(stamper string, command []string, counts bool) error {
+	full := append(append(append([]string{}, v.prefix...), stamper), command...)
+	opts := coldstart.Options{Command: full, Name: filepath.Base(command[0]), Dir: "/"}
+	var tracer coldstart.Tracer
+	if v.tracer != nil {
+		tracer = v.tracer
+	}
+	r, err := coldstart.Run(context.Background(), opts, tracer, nil)
+	if err != nil {
+		return err
+	}
+	if r.Outcome != coldstart.OK {
+		v.skipped = r.Detail
+		return nil
+	}
+	_, rest, found := bytes.Cut(r.LastOutput, []byte("stamp "))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	at, err := strconv.ParseInt(string(line), 10, 64)
+	if !found || err != nil {
+		return fmt.Errorf("no time stamp in %q", r.LastOutput)
+	}
+	if !counts {
+		return nil
+	}
+	v.ns = append(v.ns, r.FirstNext-at)
+	if r.Raw != nil {
+		h := r.Raw.Hits
+		v.events += h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks
+		v.lost += r.Raw.Losses.Total()
+	}
+	return nil
+}
+
+func table(variants []*variant) error {
+	base := variants[0].ns
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "exec → /next (ms)\tn\tmin\tp50\tmax\tratio of p50\tshift, 95 %\tevents\tlost\t")
+	for _, v := range variants {
+		if v.skipped != "" || len(v.ns) == 0 {
+			fmt.Fprintf(t, "%s\t–\t\t\t\t%s\t\t\t\t\n", v.name, v.skipped)
+			continue
+		}
+		s, shift := stat.Summarize(v.ns), stat.Compare(base, v.ns, 1)
+		ms := func(ns int64) string { return fmt.Sprintf("%.3f", float64(ns)/1e6) }
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%.3f\t%+.3f … %+.3f\t%d\t%d\t\n", v.name, s.N, ms(s.Min), ms(s.P50), ms(s.Max),
+			float64(s.P50)/float64(stat.Summarize(base).P50), float64(shift.CI95[0])/1e6, float64(shift.CI95[1])/1e6,
+			v.events/uint64(len(v.ns)), v.lost)
+	}
+	return t.Flush()
+}
