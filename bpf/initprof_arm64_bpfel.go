@@ -169,6 +169,11 @@ type InitprofFaultRecord struct {
 	_      structs.HostLayout
 	E      InitprofEventFault
 	Frames [175]uint64
+	Chunk  struct {
+		_     structs.HostLayout
+		Base  uint64
+		Words [64]uint64
+	}
 }
 
 type InitprofMarkKind uint32
@@ -184,12 +189,22 @@ type InitprofSampleRecord struct {
 	_      structs.HostLayout
 	E      InitprofEventSample
 	Frames [175]uint64
+	Chunk  struct {
+		_     structs.HostLayout
+		Base  uint64
+		Words [64]uint64
+	}
 }
 
 type InitprofSwitchRecord struct {
 	_      structs.HostLayout
 	E      InitprofEventSwitch
 	Frames [175]uint64
+	Chunk  struct {
+		_     structs.HostLayout
+		Base  uint64
+		Words [64]uint64
+	}
 }
 
 type InitprofSwitchState uint32
@@ -206,6 +221,11 @@ type InitprofSyscallRecord struct {
 	_      structs.HostLayout
 	E      InitprofEventSyscall
 	Frames [175]uint64
+	Chunk  struct {
+		_     structs.HostLayout
+		Base  uint64
+		Words [64]uint64
+	}
 }
 
 type InitprofTextRecord struct {

@@ -23,9 +23,9 @@ static __always_inline void emit_fault(struct thread *t, struct pt_regs *regs, _
 		struct pt_regs user;
 
 		if (!t->fault_in_kernel)
-			walk_user(&r->e.h, r->frames, regs);
+			walk_user(&r->e.h, r->frames, &r->chunk, regs);
 		else if (!user_regs(&user))
-			walk_user(&r->e.h, r->frames, &user);
+			walk_user(&r->e.h, r->frames, &r->chunk, &user);
 	}
 	t->fault_ns = 0;
 	emit_with_frames(r, sizeof(r->e));

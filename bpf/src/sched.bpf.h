@@ -84,7 +84,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 		struct pt_regs regs;
 
 		if (!user_regs(&regs))
-			walk_user(&r->e.h, r->frames, &regs);
+			walk_user(&r->e.h, r->frames, &r->chunk, &regs);
 		if (with_kernel_stacks)
 			walk_kernel(ctx, &r->e.h, r->frames);
 	}

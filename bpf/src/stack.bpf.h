@@ -9,8 +9,38 @@
 
 #define MAX_FRAMES (MAX_USER_FRAMES + MAX_KERNEL_FRAMES)
 
+/* Stack memory is read in pieces: a read costs 50 ns or more whatever its size,
+ * and a piece holds several frames. */
+#define CHUNK_WORDS 64
+
+struct chunk {
+	__u64 base; /* address of words[0]; 0: nothing was read */
+	__u64 words[CHUNK_WORDS];
+};
+
+/* Reads the two words at an address into to; not 0 where it cannot. */
+static __always_inline int read_pair(struct chunk *c, __u64 address, __u64 *to)
+{
+	__u64 offset = address - c->base;
+
+	if (!c->base || offset > sizeof(c->words) - 2 * sizeof(__u64) || offset & 7) {
+		if (bpf_probe_read_user(c->words, sizeof(c->words), (void *)address)) {
+			/* The piece reaches beyond the stack's end: take the pair alone. */
+			c->base = 0;
+			return bpf_probe_read_user(to, 2 * sizeof(__u64), (void *)address);
+		}
+		c->base = address;
+		offset = 0;
+	}
+	offset = offset / sizeof(__u64) & (CHUNK_WORDS - 1);
+	to[0] = c->words[offset];
+	to[1] = c->words[(offset + 1) & (CHUNK_WORDS - 1)];
+	return 0;
+}
+
 /* Puts the user stack at frames and says in h how many there are. */
-static __always_inline void walk_user(struct event_header *h, __u64 *frames, const struct pt_regs *regs)
+static __always_inline void walk_user(struct event_header *h, __u64 *frames, struct chunk *c,
+				      const struct pt_regs *regs)
 {
 	__u64 fp = REGS_FP(regs);
 	__u64 record[2];
@@ -19,8 +49,10 @@ static __always_inline void walk_user(struct event_header *h, __u64 *frames, con
 
 	frames[0] = REGS_IP(regs);
 	h->truncation = STACK_DEPTH;
+	c->base = 0;
 #if defined(__TARGET_ARCH_x86)
-	bpf_probe_read_user(&h->caller, sizeof(h->caller), (void *)REGS_SP(regs));
+	if (!read_pair(c, REGS_SP(regs), record))
+		h->caller = record[0];
 #else
 	h->caller = REGS_LR(regs);
 #endif
@@ -33,7 +65,7 @@ static __always_inline void walk_user(struct event_header *h, __u64 *frames, con
 			h->truncation = STACK_FRAME;
 			break;
 		}
-		if (bpf_probe_read_user(record, sizeof(record), (void *)fp)) {
+		if (read_pair(c, fp, record)) {
 			h->truncation = STACK_MEMORY;
 			break;
 		}
@@ -85,6 +117,7 @@ static __always_inline void emit_with_frames(void *record, __u64 fixed_size)
 	struct name##_record {                                                                               \
 		struct event e;                                                                              \
 		__u64 frames[MAX_FRAMES];                                                                    \
+		struct chunk chunk;                                                                          \
 	};                                                                                                   \
 	struct {                                                                                             \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                                     \

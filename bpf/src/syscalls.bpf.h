@@ -216,7 +216,7 @@ static __always_inline void emit_syscall(struct thread *t, struct pt_regs *regs,
 	r->e.pad = 0;
 	__builtin_memcpy(r->e.args, t->args, sizeof(r->e.args));
 	if (regs && with_stacks)
-		walk_user(&r->e.h, r->frames, regs);
+		walk_user(&r->e.h, r->frames, &r->chunk, regs);
 	t->syscall_nr = -1;
 	emit_with_frames(r, sizeof(r->e));
 }
