@@ -3,120 +3,143 @@ package cli
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"maps"
+	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"github.com/initprof/initprof/profiler/coldstart"
+	"github.com/initprof/initprof/profiler/bench"
 	"github.com/initprof/initprof/profiler/launch"
-	"github.com/initprof/initprof/profiler/stat"
+	"github.com/initprof/initprof/reports/json"
+	"github.com/initprof/initprof/reports/markdown"
+	"github.com/initprof/initprof/reports/text"
 )
 
-// variant is one command of a bench and what its cold starts took, in ns.
-type variant struct {
-	name    string
-	options coldstart.Options
-	values  map[string][]int64
-	failed  int
+type benchFlags struct {
+	environment         environmentFlags
+	runs                int
+	seed                uint64
+	matrix, out, format string
+	quiet               bool
 }
 
-// benchMetrics in the order of the table.
-var benchMetrics = []string{"release → /next", "ready", "first invoke"}
-
 func benchCommand() *cobra.Command {
-	var f environmentFlags
-	var n int
+	var f benchFlags
 	c := &cobra.Command{
-		Use:   "bench [flags] NAME=COMMAND…",
+		Use:   "bench [flags] NAME=COMMAND… | --matrix FILE",
 		Short: "Compare untraced cold starts, in randomised interleaved blocks",
+		Long: `Compares commands by untraced cold starts, in blocks that hold each command once in
+random order; the first command is the base. Beside it the base is compared with
+itself (A/A). -o writes every raw run as JSON.`,
 		Example: `  sudo initprof bench before=./old-extension after=./new-extension
-  sudo initprof bench -n 50 'a=./ext --fast' 'b=./ext --slow'`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var variants []*variant
-			for _, a := range args {
-				name, command, ok := strings.Cut(a, "=")
-				if !ok || name == "" {
-					return usage("%s: want NAME=COMMAND", a)
-				}
-				w, err := words(command)
-				if err != nil {
-					return err
-				}
-				o, err := f.options(w)
-				if err != nil {
-					return err
-				}
-				variants = append(variants, &variant{name: name, options: o, values: map[string][]int64{}})
-			}
-			launch.CleanStale()
-			for range n {
-				for _, i := range rand.Perm(len(variants)) {
-					if err := variants[i].measure(cmd); err != nil {
-						return err
-					}
-				}
-			}
-			for _, v := range variants {
-				if v.failed > 0 {
-					fmt.Fprintf(cmd.ErrOrStderr(), "initprof: %s: %d of %d cold starts failed\n", v.name, v.failed, n)
-				}
-			}
-			return benchTable(cmd.OutOrStdout(), variants)
-		},
+  sudo initprof bench -n 50 -o bench.json 'a=./ext --fast' 'b=./ext --slow'
+  sudo initprof bench --matrix changes.yaml --latency lambda`,
+		RunE: func(cmd *cobra.Command, args []string) error { return runBench(cmd, args, f) },
 	}
-	c.Flags().IntVarP(&n, "runs", "n", 25, "cold starts of each command")
-	f.add(c.Flags())
+	flags := c.Flags()
+	flags.IntVarP(&f.runs, "runs", "n", 25, "cold starts of each command")
+	flags.Uint64Var(&f.seed, "seed", 0, "of the order and the bootstrap (default: random)")
+	flags.StringVar(&f.matrix, "matrix", "", "YAML `file` of variants with an environment each")
+	flags.StringVarP(&f.out, "output", "o", "", "JSON `file` with every raw run")
+	flags.StringVar(&f.format, "format", "text", "text, json or markdown")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
+	f.environment.add(flags)
 	return c
 }
 
-func (v *variant) measure(cmd *cobra.Command) error {
-	r, err := coldstart.Run(cmd.Context(), v.options, nil, nil)
+func runBench(cmd *cobra.Command, args []string, f benchFlags) error {
+	if f.runs < 1 {
+		return usage("-n is at least 1")
+	}
+	if !slices.Contains([]string{"text", "json", "markdown"}, f.format) {
+		return usage("--format is text, json or markdown, not %s", f.format)
+	}
+	o := bench.Options{Runs: f.runs, Seed: f.seed}
+	var err error
+	if o.Variants, err = f.variants(args); err != nil {
+		return err
+	}
+	if !f.quiet {
+		o.Progress = progress(cmd.ErrOrStderr())
+	}
+	launch.CleanStale()
+	result, err := bench.Run(cmd.Context(), o)
+	if o.Progress != nil {
+		o.Progress(-1, 0)
+	}
 	if err != nil {
 		return err
 	}
-	if r.Outcome != coldstart.OK {
-		v.failed++
-		return nil
+	if f.out != "" {
+		if err := writeFile(f.out, func(w io.Writer) error { return json.Bench(w, result) }); err != nil {
+			return err
+		}
 	}
-	v.values[benchMetrics[0]] = append(v.values[benchMetrics[0]], r.FirstNext-r.Released)
-	if r.Ready > 0 {
-		v.values[benchMetrics[1]] = append(v.values[benchMetrics[1]], int64(r.Ready))
+	switch f.format {
+	case "json":
+		err = json.Bench(cmd.OutOrStdout(), result)
+	case "markdown":
+		err = markdown.Bench(cmd.OutOrStdout(), result)
+	default:
+		err = text.Bench(cmd.OutOrStdout(), result, text.For(os.Stdout))
 	}
-	if r.FirstInvoke > 0 {
-		v.values[benchMetrics[2]] = append(v.values[benchMetrics[2]], int64(r.FirstInvoke))
+	if err != nil {
+		return err
+	}
+	for _, v := range result.Variants {
+		if v.N == 0 {
+			return &exitError{exitSubject, fmt.Errorf("no cold start of %s went well", v.Name)}
+		}
 	}
 	return nil
 }
 
-func benchTable(w io.Writer, variants []*variant) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	ms := func(ns int64) string { return fmt.Sprintf("%.3f", float64(ns)/1e6) }
-	for _, metric := range benchMetrics {
-		fmt.Fprintf(t, "%s (ms)\tn\tmin\tp50\tp90\tp99\tmax\tmean\tΔ p50\t95 %% CI\tp\t\n", metric)
-		base := variants[0].values[metric]
-		for _, v := range variants {
-			values := v.values[metric]
-			if len(values) == 0 {
-				continue
-			}
-			s := stat.Summarize(values)
-			p99 := ms(s.P99)
-			if s.P99IsMax() {
-				p99 = "(=max)"
-			}
-			delta, ci, p := "", "", ""
-			if v != variants[0] && len(base) > 0 {
-				shift := stat.Compare(base, values, 1)
-				delta = fmt.Sprintf("%+.3f", float64(shift.Estimate)/1e6)
-				ci = fmt.Sprintf("%+.3f … %+.3f", float64(shift.CI95[0])/1e6, float64(shift.CI95[1])/1e6)
-				p = fmt.Sprintf("%.3f", shift.P)
-			}
-			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", v.name, s.N, ms(s.Min), ms(s.P50), ms(s.P90), p99, ms(s.Max), ms(s.Mean), delta, ci, p)
-		}
-		fmt.Fprintln(t)
+// variants come from the command line or from a matrix file.
+func (f *benchFlags) variants(args []string) ([]bench.Variant, error) {
+	if (f.matrix == "") == (len(args) == 0) {
+		return nil, usage("give NAME=COMMAND… or --matrix FILE")
 	}
-	return t.Flush()
+	var matrix bench.Matrix
+	if f.matrix != "" {
+		file, err := os.Open(f.matrix)
+		if err != nil {
+			return nil, usage("%w", err)
+		}
+		defer func() { _ = file.Close() }()
+		read, err := bench.ReadMatrix(file)
+		if err != nil {
+			return nil, usage("%s: %w", f.matrix, err)
+		}
+		matrix = *read
+	}
+	for _, a := range args {
+		name, command, ok := strings.Cut(a, "=")
+		if !ok || name == "" || slices.ContainsFunc(matrix.Variants, func(v bench.MatrixVariant) bool { return v.Name == name }) {
+			return nil, usage("%s: want NAME=COMMAND, each name once", a)
+		}
+		w, err := split(command)
+		if err != nil {
+			return nil, err
+		}
+		matrix.Variants = append(matrix.Variants, bench.MatrixVariant{Name: name, Command: w})
+	}
+	var all []bench.Variant
+	for _, v := range matrix.Variants {
+		command, err := subject(v.Command)
+		if err != nil {
+			return nil, err
+		}
+		o, err := f.environment.options(command)
+		if err != nil {
+			return nil, err
+		}
+		names := slices.Sorted(maps.Keys(v.Env))
+		for _, name := range names {
+			o.Env = append(slices.Clone(o.Env), name+"="+v.Env[name])
+		}
+		all = append(all, bench.Variant{Name: v.Name, EnvNames: names, Options: o})
+	}
+	return all, nil
 }

@@ -95,11 +95,20 @@ func (f *environmentFlags) options(command []string) (coldstart.Options, error) 
 	return o, nil
 }
 
-// words splits a command as a shell splits words, and makes its program absolute.
-func words(command string) ([]string, error) {
+// split splits a command as a shell splits words.
+func split(command string) ([]string, error) {
 	w, err := shellwords.Parse(command)
 	if err != nil {
 		return nil, usage("%q: %w", command, err)
+	}
+	return w, nil
+}
+
+// words is split, with the program made absolute.
+func words(command string) ([]string, error) {
+	w, err := split(command)
+	if err != nil {
+		return nil, err
 	}
 	return subject(w)
 }

@@ -319,6 +319,61 @@ func TestWithoutTracing(t *testing.T) {
 	}
 }
 
+// A function that never heard of extensions, on AWS's own client.
+func TestRecordARuntime(t *testing.T) {
+	needRoot(t)
+	run := filepath.Join(t.TempDir(), "run")
+	code, _, errOut := initprof("record", "-q", "-n", "2", "--untraced", "1", "--as", "runtime", "-o", run, "--", subjects.Build(t, subjects.GoFunction))
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s", code, errOut)
+	}
+	r := report(t, run)
+	if want := []string{"exec", "runtime_init", "next"}; !slices.Equal(phases(r), want) {
+		t.Errorf("phases %v, want %v", phases(r), want)
+	}
+	if last := r.Requests[len(r.Requests)-1].Path; last != "/2018-06-01/runtime/invocation/next" {
+		t.Errorf("the window ends with %s", last)
+	}
+}
+
+func TestBench(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	extension := subjects.Build(t, subjects.Extension)
+	matrix := filepath.Join(dir, "matrix.yaml")
+	content := "base: slow\nvariants:\n  - {name: quick, command: [" + extension + ", none], env: {A_KEY: hidden-value}}\n" +
+		"  - {name: slow, command: [" + extension + ", sleep, '30']}\n"
+	if err := os.WriteFile(matrix, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, "bench.json")
+	code, text, errOut := initprof("bench", "-q", "-n", "6", "-o", out, "--matrix", matrix)
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s", code, errOut)
+	}
+	raw, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b analysis.Bench
+	if err := json.Unmarshal(raw, &b); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(raw, []byte("hidden-value")) {
+		t.Error("the value of a variable was written")
+	}
+	c := b.Comparisons[0]
+	// The one sleeps 30 ms in front of /next, the other does not.
+	if c.Base != "slow" || c.Variant != "quick" || c.ShiftNS > -25e6 || c.Verdict != analysis.VerdictPays {
+		t.Errorf("%+v\n%s", c, text)
+	}
+	for _, v := range b.Variants {
+		if v.N != 6 || len(v.Raw) != 6 {
+			t.Errorf("%s: %d of %d raw runs went well, want 6 of 6", v.Name, v.N, len(v.Raw))
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"record"},

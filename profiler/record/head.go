@@ -51,8 +51,8 @@ func (s *session) head() analysis.Header {
 	}
 	h := analysis.Header{
 		Session: fmt.Sprintf("%016x", rand.Uint64()), BlockCount: o.Runs,
-		Tool: analysis.Tool{Version: o.Version}, Host: host(),
-		Subject: analysis.Subject{Command: command, SHA256: fileSum(o.ColdStart.Command[0])},
+		Tool: analysis.Tool{Version: o.Version}, Host: Host(),
+		Subject: analysis.Subject{Command: command, SHA256: FileSum(o.ColdStart.Command[0])},
 		Settings: analysis.Settings{
 			As: as, Runs: o.Runs, Until: "next", InitializationType: o.ColdStart.InitializationType, PageCache: cache,
 			Latency: o.ColdStart.Latency.String(), Signals: signals, SampleHz: &hz,
@@ -64,7 +64,8 @@ func (s *session) head() analysis.Header {
 	return h
 }
 
-func host() analysis.Host {
+// Host describes this machine.
+func Host() analysis.Host {
 	h := analysis.Host{Arch: runtime.GOARCH, CPUs: runtime.NumCPU()}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -86,7 +87,8 @@ func host() analysis.Host {
 	return h
 }
 
-func fileSum(path string) string {
+// FileSum is the SHA-256 of a file in hexadecimal, empty if it cannot be read.
+func FileSum(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
