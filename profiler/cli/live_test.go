@@ -336,6 +336,40 @@ func TestRecordARuntime(t *testing.T) {
 	}
 }
 
+// With a cold page cache the subject's own pages come from the disk again.
+func TestColdPageCache(t *testing.T) {
+	needRoot(t)
+	dir, err := os.MkdirTemp("/var/tmp", "initprof-test-") // no tmpfs: its pages are the file
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(subjects.Build(t, subjects.GoStripped))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "cold")
+	if err := os.WriteFile(path, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		cache string
+		major bool
+	}{{"warm", false}, {"cold", true}} {
+		run := filepath.Join(dir, c.cache+".initprof")
+		code, _, errOut := initprof("record", "-q", "-n", "2", "--untraced", "0", "--page-cache", c.cache, "-o", run, "--", path)
+		if code != 0 {
+			t.Fatalf("exit code %d\n%s", code, errOut)
+		}
+		if r := report(t, run); r.Faults == nil || (r.Faults.Major > 0) != c.major || r.Settings.PageCache != c.cache {
+			t.Errorf("%s: faults %+v", c.cache, r.Faults)
+		}
+	}
+}
+
 func TestBench(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()

@@ -38,6 +38,7 @@ type Options struct {
 	NoLimits           bool
 	HostNetwork        bool
 	User               *launch.User
+	Copies             []string // files to be replaced by copies of which no page is in memory
 	Latency            sandbox.Latency
 	Timeout            time.Duration // of INIT, default 10 s
 	Env                []string      // NAME=VALUE, added to Lambda's own
@@ -146,7 +147,7 @@ func setDefaults(o *Options) {
 func (r *runner) run(ctx context.Context, result *Result, atEnd func(*Result)) (err error) {
 	r.box, err = launch.New(ctx, launch.Options{
 		Isolated: !r.opts.HostNetwork && os.Geteuid() == 0, User: r.opts.User,
-		CPUs: r.opts.CPUs, CPUQuota: r.opts.CPUQuota, MemoryMB: r.opts.MemoryMB, NoLimits: r.opts.NoLimits,
+		CPUs: r.opts.CPUs, CPUQuota: r.opts.CPUQuota, MemoryMB: r.opts.MemoryMB, NoLimits: r.opts.NoLimits, Copies: r.opts.Copies,
 		Hosts: map[string]string{"sandbox.localdomain": "127.0.0.1", "sandbox": "127.0.0.1"},
 	})
 	if err != nil {

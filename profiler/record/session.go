@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -49,6 +48,7 @@ type session struct {
 	manifest  Manifest
 	tracer    *capture.Tracer
 	collector *symbolize.Collector
+	cache     pageCache
 	root      string // of the subject that is being named
 	files     []*os.File
 }
@@ -211,11 +211,16 @@ func (s *session) runAll(ctx context.Context) error {
 	if s.opts.NoTracing {
 		plan = make([]bool, s.opts.Runs)
 	}
-	// One that nobody looks at warms the page cache and this process.
-	if !s.opts.PageCold {
-		if _, err := coldstart.Run(ctx, s.opts.ColdStart, nil, nil); err != nil {
+	if s.opts.PageCold {
+		var tracer coldstart.Tracer
+		if s.tracer != nil {
+			tracer = s.tracer
+		}
+		if err := s.cache.find(ctx, s.opts.ColdStart, tracer); err != nil {
 			return err
 		}
+	} else if _, err := coldstart.Run(ctx, s.opts.ColdStart, nil, nil); err != nil {
+		return err // this one that nobody looks at warms the page cache and this process
 	}
 	for i, traced := range plan {
 		if s.opts.Progress != nil {
@@ -237,7 +242,7 @@ func (s *session) runAll(ctx context.Context) error {
 // no sense.
 func (s *session) one(ctx context.Context, index int, traced bool) (stop bool, err error) {
 	if s.opts.PageCold {
-		if err := launch.EvictPageCache([]string{s.opts.ColdStart.Command[0]}); err != nil {
+		if err := s.prepareCache(); err != nil {
 			return false, err
 		}
 	}
@@ -361,9 +366,7 @@ func (s *session) settings(r *coldstart.Result) {
 		missing = append(missing, r.Box.Missing...)
 	}
 	for _, m := range missing {
-		if !slices.Contains(s.manifest.Head.Warnings, m) {
-			s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, m)
-		}
+		s.warn(m)
 	}
 	if r.Box.CgroupVersion == 0 {
 		return
