@@ -448,7 +448,14 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 const withoutTracing = "or use --signals none, which needs neither and still measures release → /next and phases by request"
 
 func unavailable(err error) error {
-	if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil && os.Geteuid() == 0 {
+	_, noBTF := os.Stat("/sys/kernel/btf/vmlinux")
+	return explain(err, noBTF == nil, os.Geteuid() == 0)
+}
+
+// explain says why an error of loading or attaching means that this host
+// allows no tracing, or returns it as it is.
+func explain(err error, btf, root bool) error {
+	if !btf && root {
 		return &UnavailableError{
 			Reason: "this kernel has no BTF (/sys/kernel/btf/vmlinux)", Err: err,
 			Cure: "boot a kernel built with CONFIG_DEBUG_INFO_BTF, such as those of Amazon Linux 2023 and Debian 12, " + withoutTracing,
@@ -457,7 +464,7 @@ func unavailable(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		cure := "run initprof with sudo, " + withoutTracing
-		if os.Geteuid() == 0 {
+		if root {
 			cure = "allow CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN to this container, or run it on the host, " + withoutTracing
 		}
 		return &UnavailableError{Reason: "no permission to trace", Cure: cure, Err: err}

@@ -203,3 +203,52 @@ int main(void) { struct timespec t = {0, 25000000}; nanosleep(&t, 0); return 0; 
 		t.Errorf("waited %v of a sleep of %v (the call took %v)", waited, want, call)
 	}
 }
+
+// The first thing seen of a program is in its first microseconds: in ld.so
+// where there is one, else at the program's own entry.
+func TestSeesTheFirstInstructions(t *testing.T) {
+	tracer := needBPF(t, capture.Options{})
+	for _, c := range []struct {
+		name  string
+		flags []string
+		in    string
+	}{{"dynamic", nil, "ld-linux"}, {"static", []string{"-static"}, "subject"}} {
+		t.Run(c.name, func(t *testing.T) {
+			subject := compileC(t, "int main(void) { return 0; }", c.flags...)
+			_, events := record(t, tracer, subject)
+			pid, loaded := subjectPID(t, events, subject)
+			var began int64 // execve's return: the first instruction runs
+			var first *trace.Fault
+			var mappings []*trace.Mapping
+			for _, e := range events {
+				switch e := e.(type) {
+				case *trace.Syscall:
+					if e.PID == pid && e.Path == subject && e.End != 0 && e.Return == 0 {
+						began = e.End
+					}
+				case *trace.Mapping:
+					mappings = append(mappings, e)
+				case *trace.Fault:
+					if e.PID == pid && e.Time > loaded.Time && !e.Kernel && first == nil {
+						first = e
+					}
+				}
+			}
+			if first == nil || began == 0 {
+				t.Fatalf("execve returned at %d, first fault %+v", began, first)
+			}
+			if after := time.Duration(first.Time - began); after > 500*time.Microsecond {
+				t.Errorf("the first event is %v behind the first instruction", after)
+			}
+			var where string
+			for _, m := range mappings {
+				if m.PID == pid && m.Start <= first.Stack.User[0] && first.Stack.User[0] < m.Limit {
+					where = m.Path
+				}
+			}
+			if !strings.Contains(where, c.in) {
+				t.Errorf("the first event is at %#x in %q, want %s", first.Stack.User[0], where, c.in)
+			}
+		})
+	}
+}
