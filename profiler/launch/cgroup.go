@@ -139,7 +139,7 @@ func (g *group) mkdir(dir string) error {
 		return err
 	}
 	if g.lock == nil {
-		lock, err := lockDir(dir)
+		lock, err := lockDir(dir, 0)
 		if err != nil {
 			return errors.Join(err, os.Remove(dir))
 		}
@@ -149,14 +149,15 @@ func (g *group) mkdir(dir string) error {
 	return nil
 }
 
-// lockDir takes the lock that says that a directory's owner lives. The kernel
+// lockDir takes the lock that says that a directory's owner lives; how is 0 to
+// wait for others that look at it, or LOCK_NB. The kernel
 // releases it whatever ends the owner.
-func lockDir(dir string) (*os.File, error) {
+func lockDir(dir string, how int) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|how); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}

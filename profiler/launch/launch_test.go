@@ -248,6 +248,44 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
+// Another initprof's living box is nobody's to clean up, whatever that initprof
+// is called.
+func TestCleanStaleLeavesTheLivingAlone(t *testing.T) {
+	needRoot(t)
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed := filepath.Join(t.TempDir(), "another-name")
+	if err := os.WriteFile(renamed, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	other := exec.Command(renamed)
+	other.Env = append(os.Environ(), "LAUNCH_TEST_VICTIM=1")
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = other.Process.Kill()
+		_ = other.Wait()
+		eventually(t, "no process is left", func() bool { return len(sleepers(t)) == 0 })
+	}()
+	line := make([]byte, 100)
+	if n, err := out.Read(line); err != nil || string(line[:n]) != "released\n" {
+		t.Fatalf("%q, %v", line[:n], err)
+	}
+	eventually(t, "the subject's processes run", func() bool { return len(sleepers(t)) == 2 })
+	launch.CleanStale()
+	time.Sleep(50 * time.Millisecond)
+	if n := len(sleepers(t)); n != 2 {
+		t.Errorf("%d of 2 processes of a living box are left", n)
+	}
+}
+
 func openFiles(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

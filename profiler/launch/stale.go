@@ -18,11 +18,20 @@ var boxName = regexp.MustCompile("^" + boxPrefix + `([0-9]+)-[0-9]+$`)
 // left behind when they died, kill -9 included, and returns how many it removed.
 // What a living one owns stays, and what initprof may not remove.
 func CleanStale() (removed int) {
-	tidy := func(dir string, remove func(string) error) {
-		if stale(dir) && remove(dir) == nil {
-			removed++
+	living := map[string]bool{} // by a box's name: one of its directories is locked
+	tidy := func(dirs []string, remove func(string) error) {
+		for _, dir := range dirs {
+			if locked(dir) {
+				living[filepath.Base(dir)] = true
+			}
+		}
+		for _, dir := range dirs {
+			if !living[filepath.Base(dir)] && stale(dir) && remove(dir) == nil {
+				removed++
+			}
 		}
 	}
+	var groups []string
 	for _, pattern := range []string{cgroupRoot + "/" + boxPrefix + "*", cgroupRoot + "/*/" + boxPrefix + "*"} {
 		dirs, _ := filepath.Glob(pattern) // the pattern is well-formed
 		for _, dir := range dirs {
@@ -30,14 +39,22 @@ func CleanStale() (removed int) {
 			if unix.Statfs(dir, &fs) != nil || fs.Type != unix.CGROUP_SUPER_MAGIC && fs.Type != unix.CGROUP2_SUPER_MAGIC {
 				continue
 			}
-			tidy(dir, emptyGroup)
+			groups = append(groups, dir)
 		}
 	}
+	tidy(groups, emptyGroup)
 	dirs, _ := filepath.Glob(filepath.Join(copiesDir, boxPrefix+"*"))
-	for _, dir := range dirs {
-		tidy(dir, os.RemoveAll)
-	}
+	tidy(dirs, os.RemoveAll)
 	return removed
+}
+
+// locked tells whether a living owner holds the lock of a directory.
+func locked(dir string) bool {
+	lock, err := lockDir(dir, unix.LOCK_NB)
+	if err == nil {
+		_ = lock.Close()
+	}
+	return errors.Is(err, unix.EWOULDBLOCK)
 }
 
 // stale tells whether a directory named after an initprof process has no living
@@ -52,7 +69,7 @@ func stale(dir string) bool {
 	if err != nil || pid == os.Getpid() {
 		return false
 	}
-	lock, err := lockDir(dir)
+	lock, err := lockDir(dir, unix.LOCK_NB)
 	if err != nil {
 		return false
 	}
