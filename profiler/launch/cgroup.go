@@ -150,8 +150,8 @@ func (g *group) mkdir(dir string) error {
 }
 
 // lockDir takes the lock that says that a directory's owner lives; how is 0 to
-// wait for others that look at it, or LOCK_NB. The kernel
-// releases it whatever ends the owner.
+// wait for others that look at it, or LOCK_NB. The kernel releases it whatever
+// ends the owner.
 func lockDir(dir string, how int) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -101,7 +101,7 @@ func TestStale(t *testing.T) {
 	if !stale(gone) {
 		t.Error("the directory of a dead process is not stale")
 	}
-	lock, err := lockDir(gone)
+	lock, err := lockDir(gone, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

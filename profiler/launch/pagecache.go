@@ -136,7 +136,7 @@ func newCopies(name string, paths []string) (c *copies, err error) {
 			c = nil
 		}
 	}()
-	if c.lock, err = lockDir(c.dir); err != nil {
+	if c.lock, err = lockDir(c.dir, 0); err != nil {
 		return c, err
 	}
 	var fs unix.Statfs_t
