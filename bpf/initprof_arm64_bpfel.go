@@ -308,7 +308,6 @@ const (
 	InitprofVarSubjectTgid         = "subject_tgid"
 	InitprofVarWaitingForCpu       = "waiting_for_cpu"
 	InitprofVarWakeupBytes         = "wakeup_bytes"
-	InitprofVarWithKernelStacks    = "with_kernel_stacks"
 	InitprofVarWithStacks          = "with_stacks"
 )
 
@@ -397,16 +396,15 @@ type InitprofMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type InitprofVariableSpecs struct {
-	Active           *ebpf.VariableSpec `ebpf:"active"`
-	CpuMask          *ebpf.VariableSpec `ebpf:"cpu_mask"`
-	GoTypes          *ebpf.VariableSpec `ebpf:"go_types"`
-	Nonce            *ebpf.VariableSpec `ebpf:"nonce"`
-	SandboxPort      *ebpf.VariableSpec `ebpf:"sandbox_port"`
-	SubjectTgid      *ebpf.VariableSpec `ebpf:"subject_tgid"`
-	WaitingForCpu    *ebpf.VariableSpec `ebpf:"waiting_for_cpu"`
-	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WithKernelStacks *ebpf.VariableSpec `ebpf:"with_kernel_stacks"`
-	WithStacks       *ebpf.VariableSpec `ebpf:"with_stacks"`
+	Active        *ebpf.VariableSpec `ebpf:"active"`
+	CpuMask       *ebpf.VariableSpec `ebpf:"cpu_mask"`
+	GoTypes       *ebpf.VariableSpec `ebpf:"go_types"`
+	Nonce         *ebpf.VariableSpec `ebpf:"nonce"`
+	SandboxPort   *ebpf.VariableSpec `ebpf:"sandbox_port"`
+	SubjectTgid   *ebpf.VariableSpec `ebpf:"subject_tgid"`
+	WaitingForCpu *ebpf.VariableSpec `ebpf:"waiting_for_cpu"`
+	WakeupBytes   *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	WithStacks    *ebpf.VariableSpec `ebpf:"with_stacks"`
 }
 
 // InitprofObjects contains all objects after they have been loaded into the kernel.
@@ -460,16 +458,15 @@ func (m *InitprofMaps) Close() error {
 //
 // It can be passed to LoadInitprofObjects or ebpf.CollectionSpec.LoadAndAssign.
 type InitprofVariables struct {
-	Active           *ebpf.Variable `ebpf:"active"`
-	CpuMask          *ebpf.Variable `ebpf:"cpu_mask"`
-	GoTypes          *ebpf.Variable `ebpf:"go_types"`
-	Nonce            *ebpf.Variable `ebpf:"nonce"`
-	SandboxPort      *ebpf.Variable `ebpf:"sandbox_port"`
-	SubjectTgid      *ebpf.Variable `ebpf:"subject_tgid"`
-	WaitingForCpu    *ebpf.Variable `ebpf:"waiting_for_cpu"`
-	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WithKernelStacks *ebpf.Variable `ebpf:"with_kernel_stacks"`
-	WithStacks       *ebpf.Variable `ebpf:"with_stacks"`
+	Active        *ebpf.Variable `ebpf:"active"`
+	CpuMask       *ebpf.Variable `ebpf:"cpu_mask"`
+	GoTypes       *ebpf.Variable `ebpf:"go_types"`
+	Nonce         *ebpf.Variable `ebpf:"nonce"`
+	SandboxPort   *ebpf.Variable `ebpf:"sandbox_port"`
+	SubjectTgid   *ebpf.Variable `ebpf:"subject_tgid"`
+	WaitingForCpu *ebpf.Variable `ebpf:"waiting_for_cpu"`
+	WakeupBytes   *ebpf.Variable `ebpf:"wakeup_bytes"`
+	WithStacks    *ebpf.Variable `ebpf:"with_stacks"`
 }
 
 // InitprofPrograms contains all programs after they have been loaded into the kernel.

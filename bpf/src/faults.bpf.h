@@ -36,9 +36,7 @@ int fault_begin(struct bpf_perf_event_data *ctx)
 {
 	struct thread *t;
 
-	if (!active)
-		return 0;
-	t = current_thread();
+	t = watched_thread();
 	if (!t)
 		return 0;
 	count(COUNTER_FAULT_HITS);
@@ -56,9 +54,7 @@ static __always_inline int fault_end(struct bpf_perf_event_data *ctx, __u32 majo
 	struct pt_regs regs;
 	__u64 now;
 
-	if (!active)
-		return 0;
-	t = current_thread();
+	t = watched_thread();
 	if (!t)
 		return 0;
 	now = bpf_ktime_get_ns();

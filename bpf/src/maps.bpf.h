@@ -62,8 +62,7 @@ volatile __u64 nonce;	     /* what the holder announces itself with */
 volatile __u64 cpu_mask;     /* the subject's CPUs */
 volatile __u16 sandbox_port; /* network order; 0: requests are not looked for */
 volatile __u64 wakeup_bytes; /* wake the reader when more is unread */
-volatile __u32 with_stacks;  /* take user stacks */
-volatile __u32 with_kernel_stacks;
+volatile __u32 with_stacks;  /* take stacks */
 
 /* Set by the programs. */
 volatile __u32 subject_tgid; /* of the holder that announced itself */
@@ -93,6 +92,12 @@ static __always_inline struct thread *current_thread(void)
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 
 	return bpf_map_lookup_elem(&threads, &tid);
+}
+
+/* The current thread, if it is the subject's and a cold start is under way. */
+static __always_inline struct thread *watched_thread(void)
+{
+	return active ? current_thread() : 0;
 }
 
 static __always_inline void fill_header(struct event_header *h, __u8 kind, __u16 size)

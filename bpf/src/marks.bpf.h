@@ -17,7 +17,7 @@ static __always_inline int mark_address(struct pt_regs *regs)
 {
 	struct event_mark e = {};
 
-	if (!active || !current_thread())
+	if (!watched_thread())
 		return 0;
 	count(COUNTER_MARK_HITS);
 	fill_header(&e.h, EVENT_MARK, sizeof(e));
@@ -42,7 +42,7 @@ static __always_inline int mark_checkpoint(struct pt_regs *regs)
 	struct mark_record r = {};
 	__u64 length;
 
-	if (!active || !current_thread())
+	if (!watched_thread())
 		return 0;
 	count(COUNTER_MARK_HITS);
 	fill_header(&r.e.h, EVENT_MARK, sizeof(r));

@@ -10,9 +10,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	struct pt_regs regs;
 	struct thread *t;
 
-	if (!active)
-		return 0;
-	t = current_thread();
+	t = watched_thread();
 	if (!t)
 		return 0;
 	count(COUNTER_SAMPLE_HITS);

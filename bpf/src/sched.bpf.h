@@ -85,8 +85,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 
 		if (!user_regs(&regs))
 			walk_user(&r->e.h, r->frames, &r->chunk, &regs);
-		if (with_kernel_stacks)
-			walk_kernel(ctx, &r->e.h, r->frames);
+		walk_kernel(ctx, &r->e.h, r->frames);
 	}
 	if (leaves) {
 		if (state == SWITCH_DEAD)
@@ -276,9 +275,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *p, int old_tid, struct linu
 	struct thread *t;
 	long size;
 
-	if (!active)
-		return 0;
-	t = current_thread();
+	t = watched_thread();
 	if (!t)
 		return 0;
 	count(COUNTER_SCHED_HITS);
@@ -309,9 +306,7 @@ int BPF_PROG(sched_process_exit, struct task_struct *p)
 	struct event_exit e = {};
 	struct thread *t;
 
-	if (!active)
-		return 0;
-	t = current_thread();
+	t = watched_thread();
 	if (!t)
 		return 0;
 	count(COUNTER_SCHED_HITS);

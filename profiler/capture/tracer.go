@@ -133,10 +133,9 @@ func (t *Tracer) openReader() error {
 	t.reader = reader
 	t.closers = append(t.closers, reader.Close)
 	return t.set(map[string]any{
-		"wakeup_bytes":       uint64(t.opts.RingBytes / 2),
-		"with_stacks":        boolean(!t.opts.NoStacks),
-		"with_kernel_stacks": boolean(!t.opts.NoStacks),
-		"cpu_mask":           cpuMask(t.opts.CPUs),
+		"wakeup_bytes": uint64(t.opts.RingBytes / 2),
+		"with_stacks":  boolean(!t.opts.NoStacks),
+		"cpu_mask":     cpuMask(t.opts.CPUs),
 	})
 }
 
