@@ -4,19 +4,17 @@
 package lifecycle
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/initprof/initprof/extension/listener"
 	"github.com/initprof/initprof/extension/logging"
 )
 
@@ -45,11 +43,11 @@ type Span struct {
 
 // Server listens until it is closed.
 type Server struct {
-	listener net.Listener
-	http     http.Server
-	done     func(Span)
-	request  func() string
-	log      *logging.Logger
+	listener.HTTP
+
+	done    func(Span)
+	request func() string
+	log     *logging.Logger
 
 	mu      sync.Mutex
 	current *Span
@@ -58,26 +56,11 @@ type Server struct {
 // Listen binds the address and serves it. done takes the span of each
 // invocation that ended; request names the one under way.
 func Listen(address string, request func() string, done func(Span), log *logging.Logger) (*Server, error) {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
+	s := &Server{done: done, request: request, log: log}
+	if err := s.Listen(address, s); err != nil {
 		return nil, fmt.Errorf("lifecycle: %w", err)
 	}
-	s := &Server{listener: listener, done: done, request: request, log: log}
-	s.http.Handler = s
-	s.http.ReadHeaderTimeout = 5 * time.Second
-	go func() { _ = s.http.Serve(listener) }()
 	return s, nil
-}
-
-// Addr is the address that the server is bound to.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
-// Close waits for requests under way until ctx ends, then closes.
-func (s *Server) Close(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(err, s.http.Close())
-	}
-	return nil
 }
 
 // ServeHTTP answers a library.

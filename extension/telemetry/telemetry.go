@@ -5,15 +5,13 @@
 package telemetry
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
+	"github.com/initprof/initprof/extension/listener"
 	"github.com/initprof/initprof/extension/logging"
 )
 
@@ -47,35 +45,20 @@ type Handler func(events []Event)
 
 // Server listens until it is closed.
 type Server struct {
-	listener net.Listener
-	http     http.Server
-	handle   Handler
-	log      *logging.Logger
+	listener.HTTP
+
+	handle Handler
+	log    *logging.Logger
 }
 
 // Listen binds the address and serves it. The environment delivers from outside
 // of the extension's own addresses, so address names all interfaces in Lambda.
 func Listen(address string, handle Handler, log *logging.Logger) (*Server, error) {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
+	s := &Server{handle: handle, log: log}
+	if err := s.Listen(address, s); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	s := &Server{listener: listener, handle: handle, log: log}
-	s.http.Handler = s
-	s.http.ReadHeaderTimeout = 5 * time.Second
-	go func() { _ = s.http.Serve(listener) }()
 	return s, nil
-}
-
-// Addr is the address that the server is bound to.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
-// Close waits for deliveries under way until ctx ends, then closes.
-func (s *Server) Close(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(err, s.http.Close())
-	}
-	return nil
 }
 
 // ServeHTTP takes one delivery. Whatever cannot be understood is answered as

@@ -4,16 +4,14 @@
 package traceagent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
+	"github.com/initprof/initprof/extension/listener"
 	"github.com/initprof/initprof/extension/logging"
 )
 
@@ -34,9 +32,9 @@ type Payload struct {
 
 // Server listens until it is closed.
 type Server struct {
-	listener net.Listener
-	http     http.Server
-	log      *logging.Logger
+	listener.HTTP
+
+	log *logging.Logger
 
 	mu      sync.Mutex
 	waiting []Payload
@@ -46,26 +44,11 @@ type Server struct {
 
 // Listen binds the address and serves it.
 func Listen(address string, log *logging.Logger) (*Server, error) {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
+	s := &Server{log: log}
+	if err := s.Listen(address, s); err != nil {
 		return nil, fmt.Errorf("trace agent: %w", err)
 	}
-	s := &Server{listener: listener, log: log}
-	s.http.Handler = s
-	s.http.ReadHeaderTimeout = 5 * time.Second
-	go func() { _ = s.http.Serve(listener) }()
 	return s, nil
-}
-
-// Addr is the address that the server is bound to.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
-// Close waits for requests under way until ctx ends, then closes.
-func (s *Server) Close(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(err, s.http.Close())
-	}
-	return nil
 }
 
 // ServeHTTP answers a tracer.
