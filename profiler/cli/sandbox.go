@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/launch"
 	"github.com/initprof/initprof/profiler/symbolize"
+	"github.com/initprof/initprof/reports/figure"
 )
 
 func sandboxCommand() *cobra.Command {
@@ -42,9 +42,9 @@ func sandboxCommand() *cobra.Command {
 			for _, q := range r.Requests {
 				took := "–"
 				if q.Answered != 0 {
-					took = duration(q.Answered - q.Received)
+					took = figure.Duration(float64(q.Answered - q.Received))
 				}
-				fmt.Fprintf(t, "%s\t%s\t%d\t%s %s\n", duration(q.Received-r.Released), took, q.Status, q.Method, q.Path)
+				fmt.Fprintf(t, "%s\t%s\t%d\t%s %s\n", figure.Duration(float64(q.Received-r.Released)), took, q.Status, q.Method, q.Path)
 			}
 			if err := t.Flush(); err != nil {
 				return err
@@ -67,9 +67,6 @@ func sandboxCommand() *cobra.Command {
 	f.add(c.Flags())
 	return c
 }
-
-// duration writes nanoseconds, rounded to what a person reads.
-func duration(ns int64) string { return time.Duration(ns).Round(100 * time.Nanosecond).String() }
 
 func doctorCommand() *cobra.Command {
 	return &cobra.Command{

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	pprofile "github.com/google/pprof/profile"
+
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/phase"
@@ -138,8 +140,25 @@ func (r *Run) Report(only int) (*analysis.Report, error) {
 	return report, nil
 }
 
-// Profiles adds up the traced cold starts, all signals at once.
-func (r *Run) Profiles() *profile.Builder {
+// Profile reads the profile of a signal that was written with the run.
+func (r *Run) Profile(s profile.Signal) (*pprofile.Profile, error) {
+	f, err := os.Open(filepath.Join(r.Dir, profileName(s)))
+	if err != nil {
+		return nil, fmt.Errorf("the run has no profile of %s: %w", s, err)
+	}
+	defer func() { _ = f.Close() }()
+	p, err := pprofile.Parse(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return p, nil
+}
+
+// profileName is where a signal's profile lies in a run.
+func profileName(s profile.Signal) string { return "profiles/" + string(s) + ".pb.gz" }
+
+// profiles adds up the traced cold starts, all signals at once.
+func (r *Run) profiles() *profile.Builder {
 	head := r.Manifest.Head
 	opts := profile.Options{Tool: head.Tool.Version, Kernel: head.Host.Kernel, BuildID: head.Subject.BuildID}
 	if len(head.Subject.Command) > 0 {

@@ -455,9 +455,9 @@ func (s *session) profiles() error {
 		return nil
 	}
 	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols()}
-	profiles := run.Profiles()
+	profiles := run.profiles()
 	for _, signal := range profile.Signals {
-		if err := s.write("profiles/"+string(signal)+".pb.gz", func(w io.Writer) error { return profiles.Write(signal, w) }); err != nil {
+		if err := s.write(profileName(signal), func(w io.Writer) error { return profiles.Write(signal, w) }); err != nil {
 			return err
 		}
 	}

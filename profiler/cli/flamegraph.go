@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	pprofile "github.com/google/pprof/profile"
+	"github.com/spf13/cobra"
+
+	"github.com/initprof/initprof/profiler/analysis"
+	"github.com/initprof/initprof/profiler/profile"
+	"github.com/initprof/initprof/profiler/record"
+	"github.com/initprof/initprof/profiler/symbolize"
+	"github.com/initprof/initprof/reports/flame"
+)
+
+func flamegraphCommand() *cobra.Command {
+	var phase, signal, out string
+	c := &cobra.Command{
+		Use:   "flamegraph RUN",
+		Short: "Draw a run's flame graph as one self-contained SVG",
+		Example: `  initprof flamegraph my-extension.initprof -o all.svg
+  initprof flamegraph my-extension.initprof --phase register --signal off_cpu -o register.svg
+  initprof flamegraph my-extension.initprof --phase all -o flamegraphs/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(profile.Signals, profile.Signal(signal)) {
+				return usage("--signal is one of %s, not %s", signalList(", "), signal)
+			}
+			run, err := record.Open(args[0])
+			if err != nil {
+				return err
+			}
+			report, err := run.Report(0)
+			if err != nil {
+				return err
+			}
+			g, err := newGraphs(run, report, profile.Signal(signal))
+			if err != nil {
+				return err
+			}
+			if phase != profile.AllPhases && !slices.Contains(g.phases, phase) {
+				return usage("no phase %s in this run; it has %s", phase, strings.Join(g.phases, ", "))
+			}
+			if info, err := os.Stat(out); phase == profile.AllPhases && out != "" && (err == nil && info.IsDir() || strings.HasSuffix(out, "/")) {
+				return g.drawAll(out)
+			}
+			write := func(w io.Writer) error { return g.draw(phase, w) }
+			if out == "" {
+				return write(cmd.OutOrStdout())
+			}
+			return writeFile(out, write)
+		},
+	}
+	c.Flags().StringVar(&phase, "phase", "all", "a phase's name, or all")
+	c.Flags().StringVar(&signal, "signal", string(profile.CPU), signalList(", "))
+	c.Flags().StringVarP(&out, "output", "o", "", "a `file`, or a directory for one graph a phase (default: standard output)")
+	return c
+}
+
+// graphs are the flame graphs of one signal of a run.
+type graphs struct {
+	run     *record.Run
+	signal  profile.Signal
+	profile *pprofile.Profile
+	phases  []string
+}
+
+// newGraphs reads the signal's profile; the phases are those of the run's report.
+func newGraphs(run *record.Run, report *analysis.Report, signal profile.Signal) (*graphs, error) {
+	p, err := run.Profile(signal)
+	if err != nil {
+		return nil, err
+	}
+	g := &graphs{run: run, signal: signal, profile: p}
+	for _, p := range report.Phases {
+		g.phases = append(g.phases, p.Name)
+	}
+	return g, nil
+}
+
+// drawAll draws one graph a phase and one for all.
+func (g *graphs) drawAll(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, p := range append(slices.Clone(g.phases), profile.AllPhases) {
+		name := strings.Map(func(c rune) rune {
+			if c == '/' || c < ' ' {
+				return '_'
+			}
+			return c
+		}, p)
+		if err := writeFile(filepath.Join(dir, name+".svg"), func(w io.Writer) error { return g.draw(p, w) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nouns say what each signal's value is a sum of.
+var nouns = map[profile.Signal]string{
+	profile.CPU: "on-CPU time", profile.OffCPU: "time off the CPU", profile.Syscalls: "time in system calls", profile.Faults: "time in page faults",
+}
+
+func (g *graphs) draw(phase string, w io.Writer) error {
+	subject := g.run.Manifest.Head.Subject
+	var samples []flame.Sample
+	for _, s := range profile.Stacks(g.profile, phase) {
+		out := flame.Sample{Value: s.Value, Count: s.Count}
+		for _, f := range s.Stack {
+			isGo := subject.Language == symbolize.LanguageGo && f.Module == subject.Command[0]
+			out.Stack = append(out.Stack, flame.Frame{Name: f.Function, Module: f.Module, Kind: flame.Classify(f.Module, f.Function, isGo)})
+		}
+		samples = append(samples, out)
+	}
+	title := filepath.Base(subject.Command[0]) + ": " + string(g.signal)
+	if phase != profile.AllPhases {
+		title += ", phase " + phase
+	}
+	return flame.Render(w, samples, flame.Options{
+		Title: title, Subtitle: "exec → /next", Noun: nouns[g.signal], ColdStarts: g.run.Traced(),
+		Empty: "no " + string(g.signal) + " event fell into this phase",
+	})
+}
