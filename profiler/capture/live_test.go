@@ -15,11 +15,9 @@ import (
 	"testing"
 
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/launch"
 	"github.com/initprof/initprof/profiler/trace"
 )
-
-// holderMagic is HOLDER_MAGIC of bpf/src/syscalls.bpf.h.
-const holderMagic = 0x696e697470726f66
 
 // The announcement must come from the process's first thread, which keeps its
 // ID over exec: only package initialisation is sure to run there.
@@ -34,7 +32,7 @@ func init() {
 func TestMain(m *testing.M) {
 	if nonce := os.Getenv("CAPTURE_TEST_NONCE"); nonce != "" {
 		n, _ := strconv.ParseUint(nonce, 10, 64)
-		_, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, holderMagic, uintptr(n), 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, launch.HolderMagic, uintptr(n), 0)
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		err := syscall.Exec(os.Args[1], os.Args[1:], []string{"PATH=/usr/bin:/bin"})
 		fmt.Fprintln(os.Stderr, err)

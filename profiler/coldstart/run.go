@@ -1,6 +1,7 @@
 package coldstart
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -396,7 +397,7 @@ func (r *runner) outcome() (string, string) {
 	exit := p.Wait()
 	who := "the subject"
 	if p != r.subject {
-		who = "a process beside the subject, " + firstOf(o.Process, "the function")
+		who = "a process beside the subject, " + cmp.Or(o.Process, "the function")
 	}
 	switch {
 	case exit.Signal == syscall.SIGKILL:
@@ -408,13 +409,6 @@ func (r *runner) outcome() (string, string) {
 		return Crashed, fmt.Sprintf("%s died of %v before the end of INIT", who, exit.Signal)
 	}
 	return Exited, fmt.Sprintf("%s exited with status %d before the end of INIT", who, exit.Status)
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // waitingFor tells who has not asked for next yet.

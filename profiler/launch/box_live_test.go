@@ -98,19 +98,7 @@ func TestRootStaysOutside(t *testing.T) {
 // The watchdog itself removes the cgroup, without a CleanStale.
 func TestWatchdogCleansUp(t *testing.T) {
 	needRoot(t)
-	victim := exec.Command("/proc/self/exe")
-	victim.Env = append(os.Environ(), "LAUNCH_TEST_VICTIM=1")
-	out, err := victim.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := victim.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line := make([]byte, 100)
-	if n, err := out.Read(line); err != nil || string(line[:n]) != "released\n" {
-		t.Fatalf("%q, %v", line[:n], err)
-	}
+	victim := startVictim(t, "/proc/self/exe")
 	cgroups := func() []string {
 		var all []string
 		for _, pattern := range []string{"/sys/fs/cgroup/*/initprof-%d-*", "/sys/fs/cgroup/initprof-%d-*"} {

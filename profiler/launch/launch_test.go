@@ -186,10 +186,10 @@ func notExecutable(part string) func(launch.Exit, string) bool {
 	}
 }
 
-// Nothing is left when initprof is killed, nor when a box is closed.
-func TestNothingIsLeft(t *testing.T) {
-	needRoot(t)
-	victim := exec.Command("/proc/self/exe")
+// startVictim starts an initprof that has released a subject with daemons.
+func startVictim(t *testing.T, program string) *exec.Cmd {
+	t.Helper()
+	victim := exec.Command(program)
 	victim.Env = append(os.Environ(), "LAUNCH_TEST_VICTIM=1")
 	out, err := victim.StdoutPipe()
 	if err != nil {
@@ -199,10 +199,18 @@ func TestNothingIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := make([]byte, 100)
-	n, err := out.Read(line)
-	if err != nil || string(line[:n]) != "released\n" {
+	if n, err := out.Read(line); err != nil || string(line[:n]) != "released\n" {
+		_ = victim.Process.Kill()
+		_ = victim.Wait() // it was killed
 		t.Fatalf("%q, %v", line[:n], err)
 	}
+	return victim
+}
+
+// Nothing is left when initprof is killed, nor when a box is closed.
+func TestNothingIsLeft(t *testing.T) {
+	needRoot(t)
+	victim := startVictim(t, "/proc/self/exe")
 	eventually(t, "the subject's processes run", func() bool { return len(sleepers(t)) == 2 })
 	if err := victim.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -260,24 +268,12 @@ func TestCleanStaleLeavesTheLivingAlone(t *testing.T) {
 	if err := os.WriteFile(renamed, program, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	other := exec.Command(renamed)
-	other.Env = append(os.Environ(), "LAUNCH_TEST_VICTIM=1")
-	out, err := other.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
+	other := startVictim(t, renamed)
 	defer func() {
 		_ = other.Process.Kill()
 		_ = other.Wait()
 		eventually(t, "no process is left", func() bool { return len(sleepers(t)) == 0 })
 	}()
-	line := make([]byte, 100)
-	if n, err := out.Read(line); err != nil || string(line[:n]) != "released\n" {
-		t.Fatalf("%q, %v", line[:n], err)
-	}
 	eventually(t, "the subject's processes run", func() bool { return len(sleepers(t)) == 2 })
 	launch.CleanStale()
 	time.Sleep(50 * time.Millisecond)

@@ -11,16 +11,13 @@ import (
 	"syscall"
 
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/launch"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
 // The environment variable that makes this program a subject of its own: a
 // holder that announces itself, waits for a byte and execs.
 const nonceVariable = "INITPROF_GUEST_NONCE"
-
-// holderMagic is the argument of getppid by which a holder announces itself
-// (bpf/src/syscalls.bpf.h).
-const holderMagic = 0x696e697470726f66
 
 // The announcement must come from the process's first thread, which keeps its
 // ID over exec: only package initialisation is sure to run there.
@@ -43,7 +40,7 @@ func captured() {
 		return
 	}
 	n, _ := strconv.ParseUint(nonce, 10, 64)
-	_, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, holderMagic, uintptr(n), 0)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, launch.HolderMagic, uintptr(n), 0)
 	_, _ = os.Stdin.Read(make([]byte, 1))
 	err := syscall.Exec("/proc/self/exe", []string{"check", "getppid1000"}, nil)
 	fmt.Fprintln(os.Stderr, err)

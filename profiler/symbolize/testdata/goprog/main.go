@@ -1,4 +1,4 @@
-// Program goprog tells what its own runtime knows about the code addresses
+// Command goprog tells what its own runtime knows about the code addresses
 // that stand on its standard input: offsets from main.main, in hexadecimal,
 // one a line. It prints "function<TAB>file<TAB>line" of the innermost frame.
 // Behind them follow the logical frames of a call chain with inlined calls:
