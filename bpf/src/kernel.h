@@ -23,6 +23,7 @@ typedef _Bool bool;
 /* linux/bpf.h, as far as it is used. */
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -50,6 +51,10 @@ struct pt_regs {
 #define REGS_ARG3(r) ((r)->r10)
 #define REGS_ARG4(r) ((r)->r8)
 #define REGS_ARG5(r) ((r)->r9)
+#define REGS_RETURN(r) ((r)->ax)
+#define REGS_GO_G(r) ((r)->r14) /* Go's ABIInternal */
+#define REGS_GO_ARG0(r) ((r)->ax)
+#define RETURN_POPS 8 /* bytes that a return takes off the stack */
 
 #define NR_WRITE 1
 #define NR_OPEN 2
@@ -81,6 +86,10 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_ARG3(r) ((r)->regs[3])
 #define REGS_ARG4(r) ((r)->regs[4])
 #define REGS_ARG5(r) ((r)->regs[5])
+#define REGS_RETURN(r) ((r)->regs[0])
+#define REGS_GO_G(r) ((r)->regs[28]) /* Go's ABIInternal */
+#define REGS_GO_ARG0(r) ((r)->regs[0])
+#define RETURN_POPS 0
 
 #define NR_OPENAT 56
 #define NR_WRITE 64
@@ -164,6 +173,8 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct files_struct *files;
 	unsigned int __state;
+	unsigned long min_flt;
+	unsigned long maj_flt;
 } core;
 
 struct linux_binprm {

@@ -19,23 +19,6 @@ type Object interface {
 	ReadAddress(address, n uint64) ([]byte, error)
 }
 
-// Kind is what reaching a point means.
-type Kind uint8
-
-// The kinds of points.
-const (
-	Checkpoint Kind = iota // extension/checkpoint's marker, whose arguments name it
-	Entry                  // the program's entry: the loader is done
-	Main                   // main.main of Go, or main
-)
-
-// Point is an instruction to probe.
-type Point struct {
-	Offset uint64 // in the file
-	Kind   Kind
-	Name   string
-}
-
 // Program is a subject's file and what its headers tell.
 type Program struct {
 	Object  Object
@@ -56,26 +39,26 @@ const checkpointMarker = "github.com/initprof/initprof/extension/checkpoint.mark
 // For plans the probes of a subject.
 func For(p Program) Plan {
 	var plan Plan
-	add := func(kind Kind, name string, address uint64) {
+	add := func(action Action, kind Kind, name string, address uint64) {
 		offset, err := p.Object.FileOffset(address)
 		if err != nil {
 			plan.Missing = append(plan.Missing, fmt.Sprintf("%s: %v", name, err))
 			return
 		}
-		plan.Points = append(plan.Points, Point{Offset: offset, Kind: kind, Name: name})
+		plan.Points = append(plan.Points, Point{Offset: offset, Action: action, Kind: kind, Name: name})
 	}
 	if p.Dynamic {
-		add(Entry, "entry", p.Entry)
+		add(RecordMark, Entry, "entry", p.Entry)
 	}
 	if p.Go {
 		if address, size, ok := p.Object.LookupFunc("main.main"); ok {
-			add(Main, "main.main", p.afterStackCheck(address, size))
+			add(RecordMark, Main, "main.main", p.afterStackCheck(address, size))
 		}
 		if address, _, ok := p.Object.LookupFunc(checkpointMarker); ok {
-			add(Checkpoint, "checkpoint.mark", address)
+			add(RecordCheckpoint, Checkpoint, "checkpoint.mark", address)
 		}
 	} else if address, _, ok := p.Object.LookupFunc("main"); ok {
-		add(Main, "main", p.afterLandingPad(address))
+		add(RecordMark, Main, "main", p.afterLandingPad(address))
 	} else {
 		plan.Missing = append(plan.Missing, "main: the program is stripped and its symbols do not name it")
 	}

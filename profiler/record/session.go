@@ -133,7 +133,7 @@ func (s *session) prepare() error {
 	if s.tracer, err = capture.New(s.opts.Capture); err != nil {
 		return err
 	}
-	s.tracer.AttachMarks(points(s.opts.ColdStart.Command[0], plan))
+	s.tracer.AttachPoints(points(s.opts.ColdStart.Command[0], plan))
 	for _, m := range plan.Missing {
 		s.manifest.Head.Probes = append(s.manifest.Head.Probes, analysis.Probe{Name: "mark", Status: analysis.ProbeUnavailable, Reason: m})
 	}
@@ -184,14 +184,10 @@ func (s *session) open(path string) (*os.File, error) {
 	return f, nil
 }
 
-var markKinds = map[probe.Kind]trace.MarkKind{
-	probe.Checkpoint: trace.MarkCheckpoint, probe.Entry: trace.MarkEntry, probe.Main: trace.MarkMain,
-}
-
 func points(path string, plan probe.Plan) []capture.Point {
 	var all []capture.Point
 	for _, p := range plan.Points {
-		all = append(all, capture.Point{Path: path, Offset: p.Offset, Kind: markKinds[p.Kind], Name: p.Name})
+		all = append(all, capture.Point{Path: path, Point: p})
 	}
 	return all
 }
