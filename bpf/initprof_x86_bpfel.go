@@ -213,6 +213,8 @@ type InitprofOpenCall struct {
 	ObjectDynamic uint64
 	MinorFaults   uint32
 	MajorFaults   uint32
+	Reads         uint32
+	Pad           uint32
 }
 
 type InitprofOpenCalls struct {

@@ -22,6 +22,8 @@ struct open_call {
 	__u64 object_dynamic;
 	__u32 minor_faults; /* of the thread at the entry */
 	__u32 major_faults;
+	__u32 reads; /* enum call_reads: what is still to be read */
+	__u32 pad;
 };
 
 struct open_calls {
@@ -32,6 +34,13 @@ struct open_calls {
 	 * uprobes can be preempted by each other. */
 	struct call_record record;
 	struct text_record text;
+};
+
+enum call_reads {
+	CALL_PLAIN,
+	CALL_OBJECT, /* the first argument is a struct link_map */
+	CALL_TEXT0,  /* the first argument is a string */
+	CALL_TEXT1,  /* the second one is */
 };
 
 /* tid → the calls that it is inside of, outermost first */
@@ -95,6 +104,36 @@ static __always_inline void fill_call(struct call_record *r, const struct open_c
 	r->e.major_faults -= open->major_faults;
 }
 
+/* Sends the string that a call was given. Its page may not be in memory yet at
+ * the entry; the function itself will have read it by the end. */
+static __always_inline void send_text(struct text_record *r, struct open_call *open)
+{
+	const void *user_text;
+	long size;
+
+	if (open->reads == CALL_TEXT0)
+		user_text = (void *)open->args[0];
+	else if (open->reads == CALL_TEXT1)
+		user_text = (void *)open->args[1];
+	else
+		return;
+	fill_header(&r->e.h, EVENT_CALL_TEXT, 0);
+	r->e.h.ktime_ns = open->ktime_ns;
+	r->e.nr = 0;
+	r->e.pad = 0;
+	size = bpf_probe_read_user_str(r->text, MAX_TEXT, user_text);
+	if (size <= 0)
+		return;
+	open->reads = CALL_PLAIN;
+	r->e.h.text_size = size - 1;
+	size = (size + 7) & ~7;
+	barrier_var(size);
+	if (size < 0 || size > MAX_TEXT)
+		return;
+	r->e.h.size = sizeof(r->e) + size;
+	emit(r, sizeof(r->e) + size);
+}
+
 /* Takes the innermost call off, which was left by a longjmp. */
 static __always_inline void abandon(struct open_calls *c)
 {
@@ -103,37 +142,21 @@ static __always_inline void abandon(struct open_calls *c)
 	if (top >= MAX_OPEN_CALLS) /* for the verifier: it never is */
 		return;
 	c->depth = top;
+	send_text(&c->text, &c->calls[top]);
 	fill_call(&c->record, &c->calls[top], 0);
 	emit_with_frames(&c->record, sizeof(c->record.e));
 }
 
-enum call_reads {
-	CALL_PLAIN,
-	CALL_OBJECT, /* the first argument is a struct link_map */
-	CALL_TEXT0,  /* the first argument is a string */
-	CALL_TEXT1,  /* the second one is */
-};
-
-static __always_inline void emit_call_text(struct text_record *r, __u64 ktime_ns, const void *user_text)
+/* Whether the function returns to the page of a return probe: it was reached by
+ * a tail call of a function that is probed as well. */
+static __always_inline bool returns_to_probe(const struct pt_regs *regs)
 {
-	long size;
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 address = REGS_LR(regs);
 
-	if (!user_text)
-		return;
-	fill_header(&r->e.h, EVENT_CALL_TEXT, 0);
-	r->e.h.ktime_ns = ktime_ns;
-	r->e.nr = 0;
-	r->e.pad = 0;
-	size = bpf_probe_read_user_str(r->text, MAX_TEXT, user_text);
-	if (size <= 0)
-		return;
-	r->e.h.text_size = size - 1;
-	size = (size + 7) & ~7;
-	barrier_var(size);
-	if (size < 0 || size > MAX_TEXT)
-		return;
-	r->e.h.size = sizeof(r->e) + size;
-	emit(r, sizeof(r->e) + size);
+	if (RETURN_ON_STACK)
+		bpf_probe_read_user(&address, sizeof(address), (void *)REGS_SP(regs));
+	return address == BPF_CORE_READ(task, mm, uprobes_state.xol_area, vaddr);
 }
 
 static __always_inline int call_enter(struct pt_regs *regs, enum call_reads reads)
@@ -154,10 +177,12 @@ static __always_inline int call_enter(struct pt_regs *regs, enum call_reads read
 		return 0;
 	}
 	c->tgid = id >> 32;
-	/* Frames below this one's are gone: a longjmp left them. */
+	/* Frames below this one's are gone, a longjmp left them; so is one at the
+	 * same place, unless it ended in a tail call. */
 	for (i = 0; i < MAX_OPEN_CALLS; i++) {
 		top = c->depth - 1;
-		if (top >= MAX_OPEN_CALLS || c->calls[top].sp >= REGS_SP(regs))
+		if (top >= MAX_OPEN_CALLS || c->calls[top].sp > REGS_SP(regs) ||
+		    (c->calls[top].sp == REGS_SP(regs) && returns_to_probe(regs)))
 			break;
 		abandon(c);
 	}
@@ -179,10 +204,8 @@ static __always_inline int call_enter(struct pt_regs *regs, enum call_reads read
 	open->object_dynamic = link_map[2];
 	read_faults(&open->minor_faults, &open->major_faults);
 	c->depth = top + 1;
-	if (reads == CALL_TEXT0)
-		emit_call_text(&c->text, open->ktime_ns, (void *)REGS_ARG0(regs));
-	else if (reads == CALL_TEXT1)
-		emit_call_text(&c->text, open->ktime_ns, (void *)REGS_ARG1(regs));
+	open->reads = reads;
+	send_text(&c->text, open);
 	return 0;
 }
 
@@ -210,6 +233,7 @@ static __always_inline int call_return(struct pt_regs *regs)
 		}
 		c->depth = top;
 		r = &c->record;
+		send_text(&c->text, &c->calls[top]);
 		fill_call(r, &c->calls[top], now);
 		r->e.ret = REGS_RETURN(regs);
 		if (with_stacks)

@@ -44,6 +44,7 @@ struct pt_regs {
 #define REGS_IP(r) ((r)->ip)
 #define REGS_SP(r) ((r)->sp)
 #define REGS_FP(r) ((r)->bp)
+#define REGS_LR(r) 0
 #define REGS_IN_USER(r) (((r)->cs & 3) != 0)
 #define REGS_ARG0(r) ((r)->di)
 #define REGS_ARG1(r) ((r)->si)
@@ -54,6 +55,7 @@ struct pt_regs {
 #define REGS_RETURN(r) ((r)->ax)
 #define REGS_GO_G(r) ((r)->r14) /* Go's ABIInternal */
 #define REGS_GO_ARG0(r) ((r)->ax)
+#define RETURN_ON_STACK 1
 #define RETURN_POPS 8 /* bytes that a return takes off the stack */
 
 #define NR_WRITE 1
@@ -89,6 +91,7 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_RETURN(r) ((r)->regs[0])
 #define REGS_GO_G(r) ((r)->regs[28]) /* Go's ABIInternal */
 #define REGS_GO_ARG0(r) ((r)->regs[0])
+#define RETURN_ON_STACK 0
 #define RETURN_POPS 0
 
 #define NR_OPENAT 56
@@ -120,8 +123,17 @@ struct signal_struct {
 	atomic_t live;
 } core;
 
+struct xol_area {
+	unsigned long vaddr;
+} core;
+
+struct uprobes_state {
+	struct xol_area *xol_area;
+} core;
+
 struct mm_struct {
 	unsigned long saved_auxv[2];
+	struct uprobes_state uprobes_state;
 } core;
 
 struct inode {
