@@ -65,8 +65,10 @@ struct pt_regs {
 #define NR_SENDMSG 46
 #define NR_EXECVE 59
 #define NR_CREAT 85
+#define NR_READLINK 89
 #define NR_GETPPID 110
 #define NR_OPENAT 257
+#define NR_READLINKAT 267
 #define NR_SENDMMSG 307
 #define NR_EXECVEAT 322
 #define NR_OPENAT2 437
@@ -97,6 +99,7 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define NR_OPENAT 56
 #define NR_WRITE 64
 #define NR_WRITEV 66
+#define NR_READLINKAT 78
 #define NR_GETPPID 173
 #define NR_SENDTO 206
 #define NR_SENDMSG 211

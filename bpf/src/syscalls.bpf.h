@@ -168,12 +168,14 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 #ifdef NR_OPEN
 	case NR_OPEN:
 	case NR_CREAT:
+	case NR_READLINK:
 #endif
 	case NR_EXECVE:
 		path = (void *)t->args[0];
 		break;
 	case NR_OPENAT:
 	case NR_OPENAT2:
+	case NR_READLINKAT:
 	case NR_EXECVEAT:
 		path = (void *)t->args[1];
 		break;

@@ -51,7 +51,8 @@ type Report struct {
 	Allocator    []Allocation `json:"allocator,omitzero"`
 	Certs        []Cert       `json:"certs,omitzero"`
 	Goroutines   []Goroutine  `json:"goroutines,omitzero"`
-	Packages     []Package    `json:"packages,omitzero"`
+	Packages     []Package    `json:"packages,omitzero"` // most time first
+	Parts        []Part       `json:"parts,omitzero"`    // of the phases loader and runtime_init
 	Files        []File       `json:"files,omitzero"`    // most time first
 	Requests     []Request    `json:"requests,omitzero"` // in the order of their start
 	Threads      []Thread     `json:"threads,omitzero"`  // most time on a CPU first

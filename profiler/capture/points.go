@@ -16,7 +16,8 @@ import (
 // actionPrograms are the stems of the programs' names in bpf/src.
 var actionPrograms = map[probe.Action]string{
 	probe.RecordMark: "address", probe.RecordCheckpoint: "checkpoint", probe.RecordGo: "go",
-	probe.RecordCall: "call_plain", probe.RecordCallObject: "call_object", probe.RecordCallText0: "call_text0", probe.RecordCallText1: "call_text1",
+	probe.RecordReturn: returnProgram,
+	probe.RecordCall:   "call_plain", probe.RecordCallObject: "call_object", probe.RecordCallText0: "call_text0", probe.RecordCallText1: "call_text1",
 }
 
 const returnProgram = "call_return"
@@ -50,13 +51,14 @@ func (a *attachedPoints) detach() error {
 func (t *Tracer) AttachPoints(points []Point) {
 	_ = t.points.detach() // what cannot be detached cannot be helped
 	type group struct {
-		file   string
-		action probe.Action
+		file         string
+		action       probe.Action
+		returnsApart bool
 	}
 	var order []group
 	groups := map[group][]Point{}
 	for _, p := range points {
-		g := group{p.File, p.Action}
+		g := group{p.File, p.Action, p.ReturnsApart}
 		if g.file == "" {
 			g.file = p.Path
 		}
@@ -85,7 +87,7 @@ func (t *Tracer) attachGroup(file string, action probe.Action, points []Point) {
 }
 
 func (a *attachedPoints) add(p Point, err error) {
-	entry := Probe{Name: "uprobe " + p.Name}
+	entry := Probe{Name: "uprobe " + p.Point.String()}
 	if err != nil {
 		entry.Reason = err.Error()
 	} else {
@@ -99,7 +101,7 @@ func (t *Tracer) attachPoints(file string, action probe.Action, points []Point) 
 	if err != nil {
 		return err
 	}
-	if !action.IsCall() {
+	if !action.IsCall() || points[0].ReturnsApart {
 		return t.attachProgram(executable, actionPrograms[action], false, points)
 	}
 	// The return first: an entry without its return would stay open, whereas a

@@ -26,6 +26,7 @@ type Options struct {
 	NoSched    bool // neither off-CPU time nor run-queue waits
 	NoFaults   bool
 	NoSamples  bool
+	NoCalls    bool  // neither the loader's functions nor the runtime's and libraries': marks alone
 	NoStacks   bool  // events without stacks, samples excepted
 	SampleHz   int   // default 999, at most MaxSampleHz
 	CPUs       []int // on which the subject may run; default all that this process may use

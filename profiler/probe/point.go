@@ -12,10 +12,11 @@ const (
 	RecordCallObject               // … whose first argument is a struct link_map
 	RecordCallText0                // … whose first argument is a string
 	RecordCallText1                // … whose second argument is a string
+	RecordReturn                   // the end of a call whose point says that its returns are apart
 )
 
 // IsCall reports whether the action records calls.
-func (a Action) IsCall() bool { return a >= RecordCall }
+func (a Action) IsCall() bool { return a >= RecordCall && a <= RecordCallText1 }
 
 // Kind is what reaching a point means.
 type Kind uint8
@@ -37,4 +38,17 @@ type Point struct {
 	Action Action `json:"action,omitempty"`
 	Kind   Kind   `json:"kind,omitempty"`
 	Name   string `json:"name,omitempty"` // of the function
+	// Steps says that the kernel single-steps the instruction at each hit.
+	Steps bool `json:"steps,omitempty"`
+	// ReturnsApart says of a call that its returns are points of their own, with
+	// RecordReturn: on arm64 a return probe's entry would be single-stepped.
+	ReturnsApart bool `json:"returns_apart,omitempty"`
+}
+
+// String names the point as reports do.
+func (p Point) String() string {
+	if p.Kind == Leave || p.Action == RecordReturn {
+		return p.Name + " return"
+	}
+	return p.Name
 }
