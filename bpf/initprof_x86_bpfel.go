@@ -16,15 +16,17 @@ import (
 type InitprofCounter uint32
 
 const (
-	InitprofCounterCOUNTER_LOST_RINGBUF InitprofCounter = 0
-	InitprofCounterCOUNTER_LOST_THREADS InitprofCounter = 1
-	InitprofCounterCOUNTER_LOST_FAULTS  InitprofCounter = 2
-	InitprofCounterCOUNTER_SYSCALL_HITS InitprofCounter = 3
-	InitprofCounterCOUNTER_SCHED_HITS   InitprofCounter = 4
-	InitprofCounterCOUNTER_FAULT_HITS   InitprofCounter = 5
-	InitprofCounterCOUNTER_SAMPLE_HITS  InitprofCounter = 6
-	InitprofCounterCOUNTER_MARK_HITS    InitprofCounter = 7
-	InitprofCounterCOUNTERS             InitprofCounter = 8
+	InitprofCounterCOUNTER_LOST_RINGBUF    InitprofCounter = 0
+	InitprofCounterCOUNTER_LOST_THREADS    InitprofCounter = 1
+	InitprofCounterCOUNTER_LOST_FAULTS     InitprofCounter = 2
+	InitprofCounterCOUNTER_SYSCALL_HITS    InitprofCounter = 3
+	InitprofCounterCOUNTER_SCHED_HITS      InitprofCounter = 4
+	InitprofCounterCOUNTER_FAULT_HITS      InitprofCounter = 5
+	InitprofCounterCOUNTER_SAMPLE_HITS     InitprofCounter = 6
+	InitprofCounterCOUNTER_MARK_HITS       InitprofCounter = 7
+	InitprofCounterCOUNTER_GOROUTINE_HITS  InitprofCounter = 8
+	InitprofCounterCOUNTER_LOST_GOROUTINES InitprofCounter = 9
+	InitprofCounterCOUNTERS                InitprofCounter = 10
 )
 
 type InitprofEventExec struct {
@@ -61,6 +63,21 @@ type InitprofEventFork struct {
 	ChildTid  uint32
 }
 
+type InitprofEventGoroutine struct {
+	_       structs.HostLayout
+	H       InitprofEventHeader
+	G       uint64
+	Goid    uint64
+	Parent  uint64
+	Gopc    uint64
+	Startpc uint64
+	From    uint8
+	To      uint8
+	Reason  uint8
+	Seen    uint8
+	Pad     uint32
+}
+
 type InitprofEventHeader struct {
 	_            structs.HostLayout
 	Kind         uint8
@@ -80,18 +97,19 @@ type InitprofEventHeader struct {
 type InitprofEventKind uint32
 
 const (
-	InitprofEventKindEVENT_SYSCALL InitprofEventKind = 1
-	InitprofEventKindEVENT_PATH    InitprofEventKind = 2
-	InitprofEventKindEVENT_REQUEST InitprofEventKind = 3
-	InitprofEventKindEVENT_SWITCH  InitprofEventKind = 4
-	InitprofEventKindEVENT_WAKING  InitprofEventKind = 5
-	InitprofEventKindEVENT_FORK    InitprofEventKind = 6
-	InitprofEventKindEVENT_EXEC    InitprofEventKind = 7
-	InitprofEventKindEVENT_EXIT    InitprofEventKind = 8
-	InitprofEventKindEVENT_FAULT   InitprofEventKind = 9
-	InitprofEventKindEVENT_SAMPLE  InitprofEventKind = 10
-	InitprofEventKindEVENT_MARK    InitprofEventKind = 11
-	InitprofEventKindEVENT_MAPPING InitprofEventKind = 12
+	InitprofEventKindEVENT_SYSCALL   InitprofEventKind = 1
+	InitprofEventKindEVENT_PATH      InitprofEventKind = 2
+	InitprofEventKindEVENT_REQUEST   InitprofEventKind = 3
+	InitprofEventKindEVENT_SWITCH    InitprofEventKind = 4
+	InitprofEventKindEVENT_WAKING    InitprofEventKind = 5
+	InitprofEventKindEVENT_FORK      InitprofEventKind = 6
+	InitprofEventKindEVENT_EXEC      InitprofEventKind = 7
+	InitprofEventKindEVENT_EXIT      InitprofEventKind = 8
+	InitprofEventKindEVENT_FAULT     InitprofEventKind = 9
+	InitprofEventKindEVENT_SAMPLE    InitprofEventKind = 10
+	InitprofEventKindEVENT_MARK      InitprofEventKind = 11
+	InitprofEventKindEVENT_MAPPING   InitprofEventKind = 12
+	InitprofEventKindEVENT_GOROUTINE InitprofEventKind = 24
 )
 
 type InitprofEventMapping struct {
@@ -176,6 +194,36 @@ type InitprofFaultRecord struct {
 	}
 }
 
+type InitprofGoLayout struct {
+	_          structs.HostLayout
+	Goid       uint16
+	Waitreason uint16
+	Parent     uint16
+	Gopc       uint16
+	Startpc    uint16
+	M          uint16
+	SchedSp    uint16
+	SchedPc    uint16
+	SchedBp    uint16
+	M_procid   uint16
+	M_curg     uint16
+	Cheap      uint16
+	Tls        int32
+}
+
+type InitprofGoStatus uint32
+
+const (
+	InitprofGoStatusGO_IDLE      InitprofGoStatus = 0
+	InitprofGoStatusGO_RUNNABLE  InitprofGoStatus = 1
+	InitprofGoStatusGO_RUNNING   InitprofGoStatus = 2
+	InitprofGoStatusGO_SYSCALL   InitprofGoStatus = 3
+	InitprofGoStatusGO_WAITING   InitprofGoStatus = 4
+	InitprofGoStatusGO_DEAD      InitprofGoStatus = 6
+	InitprofGoStatusGO_COPYSTACK InitprofGoStatus = 8
+	InitprofGoStatusGO_PREEMPTED InitprofGoStatus = 9
+)
+
 type InitprofMarkKind uint32
 
 const (
@@ -184,6 +232,18 @@ const (
 	InitprofMarkKindMARK_SPAN_END   InitprofMarkKind = 2
 	InitprofMarkKindMARK_ADDRESS    InitprofMarkKind = 3
 )
+
+type InitprofParking struct {
+	_      structs.HostLayout
+	E      InitprofEventGoroutine
+	Frames [175]uint64
+	Chunk  struct {
+		_     structs.HostLayout
+		Base  uint64
+		Words [64]uint64
+	}
+	G [40]uint64
+}
 
 type InitprofSampleRecord struct {
 	_      structs.HostLayout
@@ -244,6 +304,8 @@ type InitprofThread struct {
 	FaultAddress  uint64
 	FaultInKernel uint32
 	Runnable      uint32
+	GoM           uint64
+	Goid          uint64
 }
 
 type InitprofTruncation uint32
@@ -274,6 +336,7 @@ const (
 	InitprofMapEvents              = "events"
 	InitprofMapExecScratch         = "exec_scratch"
 	InitprofMapFaultScratch        = "fault_scratch"
+	InitprofMapParkings            = "parkings"
 	InitprofMapSampleScratch       = "sample_scratch"
 	InitprofMapSwitchScratch       = "switch_scratch"
 	InitprofMapSyscallScratch      = "syscall_scratch"
@@ -286,6 +349,8 @@ const (
 	InitprofProgFaultBegin         = "fault_begin"
 	InitprofProgFaultMajor         = "fault_major"
 	InitprofProgFaultMinor         = "fault_minor"
+	InitprofProgGoroutineMulti     = "goroutine_multi"
+	InitprofProgGoroutineSingle    = "goroutine_single"
 	InitprofProgHrtimerExpireEntry = "hrtimer_expire_entry"
 	InitprofProgHrtimerExpireExit  = "hrtimer_expire_exit"
 	InitprofProgIrqHandlerEntry    = "irq_handler_entry"
@@ -302,7 +367,9 @@ const (
 	InitprofProgSysExit            = "sys_exit"
 	InitprofVarActive              = "active"
 	InitprofVarCpuMask             = "cpu_mask"
+	InitprofVarFreshParking        = "fresh_parking"
 	InitprofVarGoTypes             = "go_types"
+	InitprofVarLayout              = "layout"
 	InitprofVarNonce               = "nonce"
 	InitprofVarSandboxPort         = "sandbox_port"
 	InitprofVarSubjectTgid         = "subject_tgid"
@@ -360,6 +427,8 @@ type InitprofProgramSpecs struct {
 	FaultBegin         *ebpf.ProgramSpec `ebpf:"fault_begin"`
 	FaultMajor         *ebpf.ProgramSpec `ebpf:"fault_major"`
 	FaultMinor         *ebpf.ProgramSpec `ebpf:"fault_minor"`
+	GoroutineMulti     *ebpf.ProgramSpec `ebpf:"goroutine_multi"`
+	GoroutineSingle    *ebpf.ProgramSpec `ebpf:"goroutine_single"`
 	HrtimerExpireEntry *ebpf.ProgramSpec `ebpf:"hrtimer_expire_entry"`
 	HrtimerExpireExit  *ebpf.ProgramSpec `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.ProgramSpec `ebpf:"irq_handler_entry"`
@@ -385,6 +454,7 @@ type InitprofMapSpecs struct {
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	ExecScratch    *ebpf.MapSpec `ebpf:"exec_scratch"`
 	FaultScratch   *ebpf.MapSpec `ebpf:"fault_scratch"`
+	Parkings       *ebpf.MapSpec `ebpf:"parkings"`
 	SampleScratch  *ebpf.MapSpec `ebpf:"sample_scratch"`
 	SwitchScratch  *ebpf.MapSpec `ebpf:"switch_scratch"`
 	SyscallScratch *ebpf.MapSpec `ebpf:"syscall_scratch"`
@@ -398,7 +468,9 @@ type InitprofMapSpecs struct {
 type InitprofVariableSpecs struct {
 	Active        *ebpf.VariableSpec `ebpf:"active"`
 	CpuMask       *ebpf.VariableSpec `ebpf:"cpu_mask"`
+	FreshParking  *ebpf.VariableSpec `ebpf:"fresh_parking"`
 	GoTypes       *ebpf.VariableSpec `ebpf:"go_types"`
+	Layout        *ebpf.VariableSpec `ebpf:"layout"`
 	Nonce         *ebpf.VariableSpec `ebpf:"nonce"`
 	SandboxPort   *ebpf.VariableSpec `ebpf:"sandbox_port"`
 	SubjectTgid   *ebpf.VariableSpec `ebpf:"subject_tgid"`
@@ -432,6 +504,7 @@ type InitprofMaps struct {
 	Events         *ebpf.Map `ebpf:"events"`
 	ExecScratch    *ebpf.Map `ebpf:"exec_scratch"`
 	FaultScratch   *ebpf.Map `ebpf:"fault_scratch"`
+	Parkings       *ebpf.Map `ebpf:"parkings"`
 	SampleScratch  *ebpf.Map `ebpf:"sample_scratch"`
 	SwitchScratch  *ebpf.Map `ebpf:"switch_scratch"`
 	SyscallScratch *ebpf.Map `ebpf:"syscall_scratch"`
@@ -446,6 +519,7 @@ func (m *InitprofMaps) Close() error {
 		m.Events,
 		m.ExecScratch,
 		m.FaultScratch,
+		m.Parkings,
 		m.SampleScratch,
 		m.SwitchScratch,
 		m.SyscallScratch,
@@ -460,7 +534,9 @@ func (m *InitprofMaps) Close() error {
 type InitprofVariables struct {
 	Active        *ebpf.Variable `ebpf:"active"`
 	CpuMask       *ebpf.Variable `ebpf:"cpu_mask"`
+	FreshParking  *ebpf.Variable `ebpf:"fresh_parking"`
 	GoTypes       *ebpf.Variable `ebpf:"go_types"`
+	Layout        *ebpf.Variable `ebpf:"layout"`
 	Nonce         *ebpf.Variable `ebpf:"nonce"`
 	SandboxPort   *ebpf.Variable `ebpf:"sandbox_port"`
 	SubjectTgid   *ebpf.Variable `ebpf:"subject_tgid"`
@@ -480,6 +556,8 @@ type InitprofPrograms struct {
 	FaultBegin         *ebpf.Program `ebpf:"fault_begin"`
 	FaultMajor         *ebpf.Program `ebpf:"fault_major"`
 	FaultMinor         *ebpf.Program `ebpf:"fault_minor"`
+	GoroutineMulti     *ebpf.Program `ebpf:"goroutine_multi"`
+	GoroutineSingle    *ebpf.Program `ebpf:"goroutine_single"`
 	HrtimerExpireEntry *ebpf.Program `ebpf:"hrtimer_expire_entry"`
 	HrtimerExpireExit  *ebpf.Program `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.Program `ebpf:"irq_handler_entry"`
@@ -505,6 +583,8 @@ func (p *InitprofPrograms) Close() error {
 		p.FaultBegin,
 		p.FaultMajor,
 		p.FaultMinor,
+		p.GoroutineMulti,
+		p.GoroutineSingle,
 		p.HrtimerExpireEntry,
 		p.HrtimerExpireExit,
 		p.IrqHandlerEntry,

@@ -27,6 +27,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY = 0 };
+enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum { BPF_RB_AVAIL_DATA = 0 };
 
@@ -44,6 +45,9 @@ struct pt_regs {
 #define REGS_SP(r) ((r)->sp)
 #define REGS_FP(r) ((r)->bp)
 #define REGS_IN_USER(r) (((r)->cs & 3) != 0)
+#define REGS_GO_ARG0(r) ((r)->ax) /* Go's ABIInternal */
+#define REGS_GO_ARG1(r) ((r)->bx)
+#define REGS_GO_ARG2(r) ((r)->cx)
 #define REGS_ARG0(r) ((r)->di)
 #define REGS_ARG1(r) ((r)->si)
 #define REGS_ARG2(r) ((r)->dx)
@@ -75,6 +79,9 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_FP(r) ((r)->regs[29])
 #define REGS_LR(r) ((r)->regs[30])
 #define REGS_IN_USER(r) (((r)->pstate & 0xf) == 0) /* EL0t */
+#define REGS_GO_ARG0(r) ((r)->regs[0])
+#define REGS_GO_ARG1(r) ((r)->regs[1])
+#define REGS_GO_ARG2(r) ((r)->regs[2])
 #define REGS_ARG0(r) ((r)->regs[0])		   /* at entry; orig_x0 differs on restart only */
 #define REGS_ARG1(r) ((r)->regs[1])
 #define REGS_ARG2(r) ((r)->regs[2])
@@ -154,6 +161,19 @@ struct socket {
 	struct sock *sk;
 } core;
 
+struct upid {
+	int nr;
+} core;
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+} core;
+
+struct thread_struct {
+	unsigned long fsbase; /* x86 */
+} core;
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -164,6 +184,8 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct files_struct *files;
 	unsigned int __state;
+	struct pid *thread_pid;
+	struct thread_struct thread;
 } core;
 
 struct linux_binprm {

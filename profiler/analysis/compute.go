@@ -8,6 +8,7 @@ import (
 
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/stat"
+	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -43,6 +44,14 @@ type ColdStart struct {
 
 	Phases   *phase.Result   // nil: nothing is known of the window
 	Timeline *trace.Timeline // nil: not traced
+	Names    Names           // nil: functions of goroutines stay without names
+
+	Goroutines string // GoroutinesFull, GoroutinesCheap, or empty: not watched
+}
+
+// Names names addresses: a *symbolize.Resolver.
+type Names interface {
+	Resolve(pid int, at int64, address uint64, kernel, returnAddress bool) symbolize.Location
 }
 
 // Options chooses what a report shows.

@@ -23,12 +23,13 @@ type sums struct {
 	orderOf    int
 	otherOrder []int
 
-	syscalls map[string]*counts
-	faults   map[[2]string]*counts // mapping and kind
-	files    map[string]*counts
-	threads  map[string]*counts
-	tids     map[string]int
-	requests []*requestValues
+	syscalls   map[string]*counts
+	faults     map[[2]string]*counts // mapping and kind
+	files      map[string]*counts
+	threads    map[string]*counts
+	tids       map[string]int
+	requests   []*requestValues
+	goroutines goroutineSums
 
 	stacks struct {
 		complete  int64
@@ -64,7 +65,7 @@ type requestValues struct {
 func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
-		threads: map[string]*counts{}, tids: map[string]int{},
+		threads: map[string]*counts{}, tids: map[string]int{}, goroutines: newGoroutineSums(),
 	}
 }
 
@@ -91,6 +92,7 @@ func (s *sums) add(c ColdStart, run Run) {
 		return
 	}
 	s.timed++
+	s.goroutines.add(c)
 	tl, from, to := c.Timeline, c.Phases.Start, c.Phases.End
 	for _, call := range tl.Calls {
 		if call.Begin < from || call.Begin >= to {
@@ -300,6 +302,10 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 			}
 			r.Threads = append(r.Threads, t)
 		}
+	}
+	if s.goroutines.known {
+		r.Goroutines = s.goroutines.report(n, single)
+		r.Warnings = append(r.Warnings, s.goroutines.caveats(n)...)
 	}
 	r.Stacks = &Stacks{Complete: each(s.stacks.complete, n), Truncated: []TruncatedStacks{}}
 	for reason, name := range map[trace.Truncation]string{trace.TruncatedDepth: "depth", trace.TruncatedMemory: "memory", trace.TruncatedFrame: "frame_pointer"} {

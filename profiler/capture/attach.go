@@ -24,7 +24,8 @@ type Probe struct {
 // Probes lists what was to be attached and what became of it.
 func (t *Tracer) Probes() []Probe {
 	all := append([]Probe(nil), t.probes...)
-	return append(all, t.marks.probes...)
+	all = append(all, t.marks.probes...)
+	return append(all, t.goroutines.probe...)
 }
 
 // Families of probes, as they are counted by the programs.
@@ -53,6 +54,9 @@ func (t *Tracer) updateHits(h Hits) {
 	}
 	if len(t.marks.probes) > 0 {
 		t.marks.probes[0].Hits += h.Marks
+	}
+	for i := range t.goroutines.probe {
+		t.goroutines.probe[i].Hits += h.Goroutines
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/initprof/initprof/bpf"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -22,7 +23,7 @@ const recordAlignment = 8
 // returns what could be decoded together with an error that wraps ErrMalformed
 // where a record breaks the layout; what follows such a record is given up.
 func (r *Raw) Decode() ([]trace.Event, error) {
-	d := decoder{points: r.Points, texts: map[uint32]text{}, mappings: map[uint32][]*trace.Mapping{}}
+	d := decoder{points: r.Points, goroutines: r.Goroutines, texts: map[uint32]text{}, mappings: map[uint32][]*trace.Mapping{}}
 	data := aligned(r.Records)
 	var err error
 	for len(data) > 0 {
@@ -42,7 +43,14 @@ func (r *Raw) Decode() ([]trace.Event, error) {
 		}
 		return 0
 	})
-	return d.nameMarks(), err
+	events := d.nameMarks()
+	if d.goroutines != nil {
+		if refused := d.checkGoroutines(events); refused != nil {
+			events = slices.DeleteFunc(events, isGoroutine)
+			err = errors.Join(err, refused)
+		}
+	}
+	return events, err
 }
 
 // aligned returns data itself, or a copy of it where it does not begin at an
@@ -66,11 +74,12 @@ type text struct {
 }
 
 type decoder struct {
-	points   []Point
-	events   []trace.Event
-	texts    map[uint32]text // by TID
-	marks    []addressMark
-	mappings map[uint32][]*trace.Mapping // by PID, in the order of the records
+	points     []Point
+	goroutines *probe.Goroutines
+	events     []trace.Event
+	texts      map[uint32]text // by TID
+	marks      []addressMark
+	mappings   map[uint32][]*trace.Mapping // by PID, in the order of the records
 }
 
 // addressMark is a mark that only its address tells apart, until all mappings are known.
@@ -194,6 +203,8 @@ func (d *decoder) decode(h *bpf.InitprofEventHeader, record []byte) error {
 		return d.mark(h, head, record)
 	case bpf.InitprofEventKindEVENT_MAPPING:
 		return d.mapping(h, head, record)
+	case bpf.InitprofEventKindEVENT_GOROUTINE:
+		return d.goroutine(h, head, record)
 	}
 	return fmt.Errorf("%w: unknown kind %d", ErrMalformed, h.Kind)
 }

@@ -22,14 +22,16 @@ import (
 
 // Options says what a Tracer watches.
 type Options struct {
-	NoSyscalls bool
-	NoSched    bool // neither off-CPU time nor run-queue waits
-	NoFaults   bool
-	NoSamples  bool
-	NoStacks   bool  // events without stacks, samples excepted
-	SampleHz   int   // default 999, at most MaxSampleHz
-	CPUs       []int // on which the subject may run; default all that this process may use
-	RingBytes  int   // default 16 MiB, a power of two
+	NoSyscalls      bool
+	NoSched         bool // neither off-CPU time nor run-queue waits
+	NoFaults        bool
+	NoSamples       bool
+	NoGoroutines    bool
+	CheapGoroutines bool  // without a uprobe: what runs, not what waits
+	NoStacks        bool  // events without stacks, samples excepted
+	SampleHz        int   // default 999, at most MaxSampleHz
+	CPUs            []int // on which the subject may run; default all that this process may use
+	RingBytes       int   // default 16 MiB, a power of two
 }
 
 // MaxSampleHz bounds the sampling rate: on virtual machines a tick costs more
@@ -53,6 +55,7 @@ type Tracer struct {
 	clocks     []int          // perf events of the sampling clocks
 	mmaps      []*mmapRing
 	marks      marks
+	goroutines goroutines
 
 	mu      sync.Mutex
 	records []byte // of the cold start under way; guarded by mu
@@ -292,7 +295,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.marks.points}
+	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.marks.points, Goroutines: t.goroutines.plan, CheapGoroutines: t.opts.CheapGoroutines}
 	if len(t.clocks) > 0 {
 		raw.SampleHz = t.opts.SampleHz
 	}
@@ -354,13 +357,15 @@ func (t *Tracer) account(raw *Raw) error {
 		RingBuffer: sum(bpf.InitprofCounterCOUNTER_LOST_RINGBUF),
 		Threads:    sum(bpf.InitprofCounterCOUNTER_LOST_THREADS),
 		Faults:     sum(bpf.InitprofCounterCOUNTER_LOST_FAULTS),
+		Goroutines: sum(bpf.InitprofCounterCOUNTER_LOST_GOROUTINES),
 	}
 	raw.Hits = Hits{
-		Syscalls: sum(bpf.InitprofCounterCOUNTER_SYSCALL_HITS),
-		Sched:    sum(bpf.InitprofCounterCOUNTER_SCHED_HITS),
-		Faults:   sum(bpf.InitprofCounterCOUNTER_FAULT_HITS),
-		Samples:  sum(bpf.InitprofCounterCOUNTER_SAMPLE_HITS),
-		Marks:    sum(bpf.InitprofCounterCOUNTER_MARK_HITS),
+		Syscalls:   sum(bpf.InitprofCounterCOUNTER_SYSCALL_HITS),
+		Sched:      sum(bpf.InitprofCounterCOUNTER_SCHED_HITS),
+		Faults:     sum(bpf.InitprofCounterCOUNTER_FAULT_HITS),
+		Samples:    sum(bpf.InitprofCounterCOUNTER_SAMPLE_HITS),
+		Marks:      sum(bpf.InitprofCounterCOUNTER_MARK_HITS),
+		Goroutines: sum(bpf.InitprofCounterCOUNTER_GOROUTINE_HITS),
 	}
 	for program, before := range t.missed {
 		stats, err := program.Stats()
@@ -426,6 +431,10 @@ func (t *Tracer) Close() error {
 		errs = append(errs, c())
 	}
 	t.marks.closers = nil
+	if t.goroutines.close != nil {
+		errs = append(errs, t.goroutines.close())
+		t.goroutines.close = nil
+	}
 	if t.collection != nil {
 		t.collection.Close()
 	}

@@ -110,6 +110,8 @@ func (s *session) prepare() error {
 		}
 	}
 	var plan probe.Plan
+	var goroutines *probe.Goroutines
+	var goroutinesMissing error
 	subject, err := s.open(s.opts.ColdStart.Command[0])
 	var object *symbolize.Object
 	if err == nil {
@@ -120,10 +122,14 @@ func (s *session) prepare() error {
 		s.manifest.Head.Subject.Language, s.manifest.Head.Subject.LanguageVersion = language, version
 		s.manifest.Head.Subject.Linkage = object.Info.Linkage
 		s.manifest.Head.Subject.BuildID = object.Info.BuildID
-		plan = probe.For(probe.Program{
+		program := probe.Program{
 			Object: object, Entry: object.Info.Entry, Dynamic: object.Info.Interpreter != "",
 			Arch: object.Info.Machine, Go: language == symbolize.LanguageGo,
-		})
+		}
+		plan = probe.For(program)
+		if goroutines, goroutinesMissing = probe.PlanGoroutines(program, object, version); goroutines != nil {
+			goroutines.Path = s.opts.ColdStart.Command[0]
+		}
 	} else if errors.Is(err, symbolize.ErrNotELF) {
 		s.manifest.Head.Subject.Language = "script"
 	}
@@ -134,6 +140,10 @@ func (s *session) prepare() error {
 		return err
 	}
 	s.tracer.AttachMarks(points(s.opts.ColdStart.Command[0], plan))
+	if goroutines == nil && goroutinesMissing == nil {
+		goroutinesMissing = fmt.Errorf("%w: the subject is no Go program", probe.ErrNoGoroutines)
+	}
+	s.tracer.AttachGoroutines(goroutines, goroutinesMissing)
 	for _, m := range plan.Missing {
 		s.manifest.Head.Probes = append(s.manifest.Head.Probes, analysis.Probe{Name: "mark", Status: analysis.ProbeUnavailable, Reason: m})
 	}
@@ -287,10 +297,25 @@ func (s *session) write(name string, write func(io.Writer) error) error {
 
 // collect names the addresses while the subject still waits for its first event.
 func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
-	events, _ := r.Raw.Decode() // the report tells what cannot be decoded
+	events, err := r.Raw.Decode()
+	if errors.Is(err, capture.ErrLayout) { // the report tells what else cannot be decoded
+		s.tracer.AttachGoroutines(nil, err)
+	}
 	s.root = fmt.Sprintf("/proc/%d", r.TracedProcess)
-	_, err := s.collector.Collect(ctx, events)
+	_, err = s.collector.Collect(ctx, events, goroutineAddresses(events)...)
 	return err
+}
+
+// goroutineAddresses are where goroutines came from and what they run.
+func goroutineAddresses(events []trace.Event) []symbolize.Address {
+	var all []symbolize.Address
+	for _, e := range events {
+		if g, ok := e.(*trace.Goroutine); ok && g.StartPC != 0 {
+			all = append(all, symbolize.Address{PID: g.PID, Time: g.Time, Value: g.StartPC},
+				symbolize.Address{PID: g.PID, Time: g.Time, Value: g.CreatedPC, Return: true})
+		}
+	}
+	return all
 }
 
 // openMapping opens an object as the subject sees it, or what it has mapped of

@@ -56,6 +56,8 @@ type builder struct {
 	owners    map[Event]*threadBuilder // of calls and faults that began
 	cpus      map[int][]*Switch        // by time
 
+	statuses []goEvent // by time
+
 	steps []step // of the tables of files and mappings, by time
 }
 
@@ -202,6 +204,10 @@ func (b *builder) take(m moment) {
 	case *Mark:
 		b.runs(&e.Header, m.at, false)
 		b.tl.Marks = append(b.tl.Marks, e)
+	case *Goroutine:
+		if t := b.runs(&e.Header, m.at, false); t != nil {
+			b.statuses = append(b.statuses, goEvent{e, t})
+		}
 	case *Mapping:
 		// It may be written by the tracer on the thread's behalf, so it proves
 		// nothing about scheduling.
@@ -463,4 +469,5 @@ func (b *builder) finish() {
 		p.finish(tl.Stop)
 	}
 	b.walkTables()
+	b.goroutines(b.statuses)
 }
