@@ -225,7 +225,7 @@ func (s *goroutineSums) report(n int64, single bool) []Goroutine {
 		out = append(out, g)
 	}
 	slices.SortFunc(out, func(x, y Goroutine) int {
-		return cmp.Or(cmp.Compare(y.RunningNS+y.SyscallNS+y.RunnableNS, x.RunningNS+x.SyscallNS+x.RunnableNS),
+		return cmp.Or(cmp.Compare(y.RunningNS+y.SyscallNS, x.RunningNS+x.SyscallNS),
 			cmp.Compare(x.Function, y.Function), cmp.Compare(x.CreatedBy, y.CreatedBy), cmp.Compare(x.ID, y.ID))
 	})
 	return out
