@@ -106,7 +106,7 @@ func watch(t *testing.T, tracer *capture.Tracer, command ...string) *trace.Timel
 	if err != nil {
 		t.Fatal(err)
 	}
-	tracer.AttachGoroutines(g, nil)
+	tracer.WatchGoroutines(g, nil)
 	raw, events := record(t, tracer, command...)
 	if n := raw.Losses.Total(); n != 0 {
 		t.Errorf("lost: %+v", raw.Losses)
@@ -198,7 +198,7 @@ func TestGoroutinesOnCPUIsCPUTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tracer.AttachGoroutines(g, nil)
+	tracer.WatchGoroutines(g, nil)
 	for range 10 {
 		table := filepath.Join(t.TempDir(), "table")
 		raw, events := record(t, tracer, perf, "stat", "-x", ",", "-e", "task-clock:u", "-o", table, subject, "spin", strconv.Itoa(4*runtime.NumCPU()))

@@ -193,6 +193,9 @@ func (t *Tracer) Arm(nonce uint64, apiPort uint16) error {
 	}); err != nil {
 		return err
 	}
+	if err := t.startGoroutines(); err != nil {
+		return err
+	}
 	if err := t.set(map[string]any{"active": uint32(1)}); err != nil {
 		return err
 	}
@@ -308,7 +311,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	}
 	t.addMappings(raw)
 	t.updateHits(raw.Hits)
-	return raw, nil
+	return raw, t.stopGoroutines()
 }
 
 func monotonic() (int64, error) {
@@ -431,10 +434,7 @@ func (t *Tracer) Close() error {
 		errs = append(errs, c())
 	}
 	t.marks.closers = nil
-	if t.goroutines.close != nil {
-		errs = append(errs, t.goroutines.close())
-		t.goroutines.close = nil
-	}
+	errs = append(errs, t.stopGoroutines())
 	if t.collection != nil {
 		t.collection.Close()
 	}

@@ -143,7 +143,7 @@ func (s *session) prepare() error {
 	if goroutines == nil && goroutinesMissing == nil {
 		goroutinesMissing = fmt.Errorf("%w: the subject is no Go program", probe.ErrNoGoroutines)
 	}
-	s.tracer.AttachGoroutines(goroutines, goroutinesMissing)
+	s.tracer.WatchGoroutines(goroutines, goroutinesMissing)
 	for _, m := range plan.Missing {
 		s.manifest.Head.Probes = append(s.manifest.Head.Probes, analysis.Probe{Name: "mark", Status: analysis.ProbeUnavailable, Reason: m})
 	}
@@ -299,7 +299,7 @@ func (s *session) write(name string, write func(io.Writer) error) error {
 func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
 	events, err := r.Raw.Decode()
 	if errors.Is(err, capture.ErrLayout) { // the report tells what else cannot be decoded
-		s.tracer.AttachGoroutines(nil, err)
+		s.tracer.WatchGoroutines(nil, err)
 	}
 	s.root = fmt.Sprintf("/proc/%d", r.TracedProcess)
 	_, err = s.collector.Collect(ctx, events, goroutineAddresses(events)...)
@@ -366,7 +366,7 @@ func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
 	}
 	if r.Raw != nil {
 		h := r.Raw.Hits
-		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks))
+		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks + h.Goroutines))
 		e.LostEvents = new(int64(r.Raw.Losses.Total()))
 	}
 	return e
