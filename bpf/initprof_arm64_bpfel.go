@@ -16,17 +16,19 @@ import (
 type InitprofCounter uint32
 
 const (
-	InitprofCounterCOUNTER_LOST_RINGBUF InitprofCounter = 0
-	InitprofCounterCOUNTER_LOST_THREADS InitprofCounter = 1
-	InitprofCounterCOUNTER_LOST_FAULTS  InitprofCounter = 2
-	InitprofCounterCOUNTER_LOST_CALLS   InitprofCounter = 3
-	InitprofCounterCOUNTER_SYSCALL_HITS InitprofCounter = 4
-	InitprofCounterCOUNTER_SCHED_HITS   InitprofCounter = 5
-	InitprofCounterCOUNTER_FAULT_HITS   InitprofCounter = 6
-	InitprofCounterCOUNTER_SAMPLE_HITS  InitprofCounter = 7
-	InitprofCounterCOUNTER_MARK_HITS    InitprofCounter = 8
-	InitprofCounterCOUNTER_CALL_HITS    InitprofCounter = 9
-	InitprofCounterCOUNTERS             InitprofCounter = 10
+	InitprofCounterCOUNTER_LOST_RINGBUF    InitprofCounter = 0
+	InitprofCounterCOUNTER_LOST_THREADS    InitprofCounter = 1
+	InitprofCounterCOUNTER_LOST_FAULTS     InitprofCounter = 2
+	InitprofCounterCOUNTER_LOST_CALLS      InitprofCounter = 3
+	InitprofCounterCOUNTER_SYSCALL_HITS    InitprofCounter = 4
+	InitprofCounterCOUNTER_SCHED_HITS      InitprofCounter = 5
+	InitprofCounterCOUNTER_FAULT_HITS      InitprofCounter = 6
+	InitprofCounterCOUNTER_SAMPLE_HITS     InitprofCounter = 7
+	InitprofCounterCOUNTER_MARK_HITS       InitprofCounter = 8
+	InitprofCounterCOUNTER_CALL_HITS       InitprofCounter = 9
+	InitprofCounterCOUNTER_GOROUTINE_HITS  InitprofCounter = 10
+	InitprofCounterCOUNTER_LOST_GOROUTINES InitprofCounter = 11
+	InitprofCounterCOUNTERS                InitprofCounter = 12
 )
 
 type InitprofEventCall struct {
@@ -76,6 +78,21 @@ type InitprofEventFork struct {
 	ChildTid  uint32
 }
 
+type InitprofEventGoroutine struct {
+	_       structs.HostLayout
+	H       InitprofEventHeader
+	G       uint64
+	Goid    uint64
+	Parent  uint64
+	Gopc    uint64
+	Startpc uint64
+	From    uint8
+	To      uint8
+	Reason  uint8
+	Seen    uint8
+	Pad     uint32
+}
+
 type InitprofEventHeader struct {
 	_            structs.HostLayout
 	Kind         uint8
@@ -109,6 +126,7 @@ const (
 	InitprofEventKindEVENT_MAPPING   InitprofEventKind = 12
 	InitprofEventKindEVENT_CALL      InitprofEventKind = 13
 	InitprofEventKindEVENT_CALL_TEXT InitprofEventKind = 14
+	InitprofEventKindEVENT_GOROUTINE InitprofEventKind = 24
 )
 
 type InitprofEventMapping struct {
@@ -194,6 +212,36 @@ type InitprofFaultRecord struct {
 	}
 }
 
+type InitprofGoLayout struct {
+	_          structs.HostLayout
+	Goid       uint16
+	Waitreason uint16
+	Parent     uint16
+	Gopc       uint16
+	Startpc    uint16
+	M          uint16
+	SchedSp    uint16
+	SchedPc    uint16
+	SchedBp    uint16
+	M_procid   uint16
+	M_curg     uint16
+	Cheap      uint16
+	Tls        int32
+}
+
+type InitprofGoStatus uint32
+
+const (
+	InitprofGoStatusGO_IDLE      InitprofGoStatus = 0
+	InitprofGoStatusGO_RUNNABLE  InitprofGoStatus = 1
+	InitprofGoStatusGO_RUNNING   InitprofGoStatus = 2
+	InitprofGoStatusGO_SYSCALL   InitprofGoStatus = 3
+	InitprofGoStatusGO_WAITING   InitprofGoStatus = 4
+	InitprofGoStatusGO_DEAD      InitprofGoStatus = 6
+	InitprofGoStatusGO_COPYSTACK InitprofGoStatus = 8
+	InitprofGoStatusGO_PREEMPTED InitprofGoStatus = 9
+)
+
 type InitprofMarkKind uint32
 
 const (
@@ -233,6 +281,18 @@ type InitprofOpenCalls struct {
 		}
 	}
 	Text InitprofTextRecord
+}
+
+type InitprofParking struct {
+	_      structs.HostLayout
+	E      InitprofEventGoroutine
+	Frames [175]uint64
+	Chunk  struct {
+		_     structs.HostLayout
+		Base  uint64
+		Words [64]uint64
+	}
+	G [40]uint64
 }
 
 type InitprofSampleRecord struct {
@@ -294,6 +354,8 @@ type InitprofThread struct {
 	FaultAddress  uint64
 	FaultInKernel uint32
 	Runnable      uint32
+	GoM           uint64
+	Goid          uint64
 }
 
 type InitprofTruncation uint32
@@ -326,6 +388,7 @@ const (
 	InitprofMapExecScratch         = "exec_scratch"
 	InitprofMapFaultScratch        = "fault_scratch"
 	InitprofMapNoCalls             = "no_calls"
+	InitprofMapParkings            = "parkings"
 	InitprofMapSampleScratch       = "sample_scratch"
 	InitprofMapSwitchScratch       = "switch_scratch"
 	InitprofMapSyscallScratch      = "syscall_scratch"
@@ -350,6 +413,8 @@ const (
 	InitprofProgFaultMinor         = "fault_minor"
 	InitprofProgGoMulti            = "go_multi"
 	InitprofProgGoSingle           = "go_single"
+	InitprofProgGoroutineMulti     = "goroutine_multi"
+	InitprofProgGoroutineSingle    = "goroutine_single"
 	InitprofProgHrtimerExpireEntry = "hrtimer_expire_entry"
 	InitprofProgHrtimerExpireExit  = "hrtimer_expire_exit"
 	InitprofProgIrqHandlerEntry    = "irq_handler_entry"
@@ -366,7 +431,9 @@ const (
 	InitprofProgSysExit            = "sys_exit"
 	InitprofVarActive              = "active"
 	InitprofVarCpuMask             = "cpu_mask"
+	InitprofVarFreshParking        = "fresh_parking"
 	InitprofVarGoTypes             = "go_types"
+	InitprofVarLayout              = "layout"
 	InitprofVarNonce               = "nonce"
 	InitprofVarSandboxPort         = "sandbox_port"
 	InitprofVarSubjectTgid         = "subject_tgid"
@@ -436,6 +503,8 @@ type InitprofProgramSpecs struct {
 	FaultMinor         *ebpf.ProgramSpec `ebpf:"fault_minor"`
 	GoMulti            *ebpf.ProgramSpec `ebpf:"go_multi"`
 	GoSingle           *ebpf.ProgramSpec `ebpf:"go_single"`
+	GoroutineMulti     *ebpf.ProgramSpec `ebpf:"goroutine_multi"`
+	GoroutineSingle    *ebpf.ProgramSpec `ebpf:"goroutine_single"`
 	HrtimerExpireEntry *ebpf.ProgramSpec `ebpf:"hrtimer_expire_entry"`
 	HrtimerExpireExit  *ebpf.ProgramSpec `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.ProgramSpec `ebpf:"irq_handler_entry"`
@@ -463,6 +532,7 @@ type InitprofMapSpecs struct {
 	ExecScratch    *ebpf.MapSpec `ebpf:"exec_scratch"`
 	FaultScratch   *ebpf.MapSpec `ebpf:"fault_scratch"`
 	NoCalls        *ebpf.MapSpec `ebpf:"no_calls"`
+	Parkings       *ebpf.MapSpec `ebpf:"parkings"`
 	SampleScratch  *ebpf.MapSpec `ebpf:"sample_scratch"`
 	SwitchScratch  *ebpf.MapSpec `ebpf:"switch_scratch"`
 	SyscallScratch *ebpf.MapSpec `ebpf:"syscall_scratch"`
@@ -476,7 +546,9 @@ type InitprofMapSpecs struct {
 type InitprofVariableSpecs struct {
 	Active        *ebpf.VariableSpec `ebpf:"active"`
 	CpuMask       *ebpf.VariableSpec `ebpf:"cpu_mask"`
+	FreshParking  *ebpf.VariableSpec `ebpf:"fresh_parking"`
 	GoTypes       *ebpf.VariableSpec `ebpf:"go_types"`
+	Layout        *ebpf.VariableSpec `ebpf:"layout"`
 	Nonce         *ebpf.VariableSpec `ebpf:"nonce"`
 	SandboxPort   *ebpf.VariableSpec `ebpf:"sandbox_port"`
 	SubjectTgid   *ebpf.VariableSpec `ebpf:"subject_tgid"`
@@ -512,6 +584,7 @@ type InitprofMaps struct {
 	ExecScratch    *ebpf.Map `ebpf:"exec_scratch"`
 	FaultScratch   *ebpf.Map `ebpf:"fault_scratch"`
 	NoCalls        *ebpf.Map `ebpf:"no_calls"`
+	Parkings       *ebpf.Map `ebpf:"parkings"`
 	SampleScratch  *ebpf.Map `ebpf:"sample_scratch"`
 	SwitchScratch  *ebpf.Map `ebpf:"switch_scratch"`
 	SyscallScratch *ebpf.Map `ebpf:"syscall_scratch"`
@@ -528,6 +601,7 @@ func (m *InitprofMaps) Close() error {
 		m.ExecScratch,
 		m.FaultScratch,
 		m.NoCalls,
+		m.Parkings,
 		m.SampleScratch,
 		m.SwitchScratch,
 		m.SyscallScratch,
@@ -542,7 +616,9 @@ func (m *InitprofMaps) Close() error {
 type InitprofVariables struct {
 	Active        *ebpf.Variable `ebpf:"active"`
 	CpuMask       *ebpf.Variable `ebpf:"cpu_mask"`
+	FreshParking  *ebpf.Variable `ebpf:"fresh_parking"`
 	GoTypes       *ebpf.Variable `ebpf:"go_types"`
+	Layout        *ebpf.Variable `ebpf:"layout"`
 	Nonce         *ebpf.Variable `ebpf:"nonce"`
 	SandboxPort   *ebpf.Variable `ebpf:"sandbox_port"`
 	SubjectTgid   *ebpf.Variable `ebpf:"subject_tgid"`
@@ -574,6 +650,8 @@ type InitprofPrograms struct {
 	FaultMinor         *ebpf.Program `ebpf:"fault_minor"`
 	GoMulti            *ebpf.Program `ebpf:"go_multi"`
 	GoSingle           *ebpf.Program `ebpf:"go_single"`
+	GoroutineMulti     *ebpf.Program `ebpf:"goroutine_multi"`
+	GoroutineSingle    *ebpf.Program `ebpf:"goroutine_single"`
 	HrtimerExpireEntry *ebpf.Program `ebpf:"hrtimer_expire_entry"`
 	HrtimerExpireExit  *ebpf.Program `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.Program `ebpf:"irq_handler_entry"`
@@ -611,6 +689,8 @@ func (p *InitprofPrograms) Close() error {
 		p.FaultMinor,
 		p.GoMulti,
 		p.GoSingle,
+		p.GoroutineMulti,
+		p.GoroutineSingle,
 		p.HrtimerExpireEntry,
 		p.HrtimerExpireExit,
 		p.IrqHandlerEntry,

@@ -24,6 +24,7 @@ enum event_kind {
 	EVENT_MAPPING = 12,   /* made by the tracer from perf's mmap records */
 	EVENT_CALL = 13,      /* one call of a probed function, written when it is left */
 	EVENT_CALL_TEXT = 14, /* the string given to a call; ktime_ns is the call's */
+	EVENT_GOROUTINE = 24, /* a goroutine went from one status to another */
 };
 
 #define MAX_USER_FRAMES 127
@@ -183,6 +184,21 @@ struct event_mapping {
 	__u8 build_id[24];
 };
 
+/* Frames: the goroutine's own, where it parks. */
+struct event_goroutine {
+	struct event_header h; /* of the thread that changes the status, often another's */
+	__u64 g;
+	__u64 goid;   /* 0: not set yet, as Go 1.22 and 1.23 do it late */
+	__u64 parent; /* this and the two that follow: at birth, else 0 */
+	__u64 gopc;
+	__u64 startpc;
+	__u8 from;
+	__u8 to;
+	__u8 reason; /* runtime.waitReason of the subject's version of Go */
+	__u8 seen;   /* no change: what the thread was seen to run; goid 0: nothing */
+	__u32 pad;
+};
+
 _Static_assert(sizeof(struct event_header) == 40, "event_header");
 _Static_assert(sizeof(struct event_syscall) == 112, "event_syscall");
 _Static_assert(sizeof(struct event_text) == 48, "event_text");
@@ -196,5 +212,6 @@ _Static_assert(sizeof(struct event_sample) == 48, "event_sample");
 _Static_assert(sizeof(struct event_mark) == 72, "event_mark");
 _Static_assert(sizeof(struct event_call) == 112, "event_call");
 _Static_assert(sizeof(struct event_mapping) == 96, "event_mapping");
+_Static_assert(sizeof(struct event_goroutine) == 88, "event_goroutine");
 
 #endif

@@ -12,6 +12,8 @@ struct thread {
 	__u64 fault_address;
 	__u32 fault_in_kernel;
 	__u32 runnable; /* waits for a CPU: it counts in waiting_for_cpu */
+	__u64 go_m;	/* its runtime.m, and the goroutine that it ran when last seen: */
+	__u64 goid;	/* goroutines.bpf.h */
 };
 
 /* tid → what it is doing; being in it is what makes a thread the subject's */
@@ -39,6 +41,8 @@ enum counter {
 	COUNTER_SAMPLE_HITS,
 	COUNTER_MARK_HITS,
 	COUNTER_CALL_HITS, /* entries and returns */
+	COUNTER_GOROUTINE_HITS,
+	COUNTER_LOST_GOROUTINES, /* a g could not be read */
 	COUNTERS,
 };
 

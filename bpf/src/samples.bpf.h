@@ -14,6 +14,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	if (!t)
 		return 0;
 	count(COUNTER_SAMPLE_HITS);
+	see_goroutine(t);
 	r = scratch(sample);
 	if (!r)
 		return 0;

@@ -71,6 +71,8 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	if (!r)
 		return 0;
 	state = switch_state(prev, preempt);
+	if (leaves)
+		see_goroutine(leaves);
 	fill_header(&r->e.h, EVENT_SWITCH, 0);
 	r->e.h.tgid = prev->tgid;
 	r->e.h.tid = prev_tid;
@@ -279,6 +281,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *p, int old_tid, struct linu
 	if (!t)
 		return 0;
 	count(COUNTER_SCHED_HITS);
+	t->go_m = t->goid = 0;
 	r = scratch(exec);
 	if (!r)
 		return 0;

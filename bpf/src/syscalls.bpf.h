@@ -159,6 +159,7 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 		return 0;
 #endif
 	count(COUNTER_SYSCALL_HITS);
+	see_goroutine(t); /* before the call's own time */
 	t->args[0] = REGS_ARG0(regs);
 	t->args[1] = REGS_ARG1(regs);
 	t->args[2] = REGS_ARG2(regs);

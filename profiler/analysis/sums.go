@@ -23,13 +23,14 @@ type sums struct {
 	orderOf    int
 	otherOrder []int
 
-	syscalls map[string]*counts
-	faults   map[[2]string]*counts // mapping and kind
-	files    map[string]*counts
-	threads  map[string]*counts
-	tids     map[string]int
-	requests []*requestValues
-	startup  startupSums
+	syscalls   map[string]*counts
+	faults     map[[2]string]*counts // mapping and kind
+	files      map[string]*counts
+	threads    map[string]*counts
+	tids       map[string]int
+	requests   []*requestValues
+	startup    startupSums
+	goroutines goroutineSums
 
 	stacks struct {
 		complete  int64
@@ -65,7 +66,7 @@ type requestValues struct {
 func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
-		threads: map[string]*counts{}, tids: map[string]int{}, startup: newStartupSums(),
+		threads: map[string]*counts{}, tids: map[string]int{}, startup: newStartupSums(), goroutines: newGoroutineSums(),
 	}
 }
 
@@ -93,6 +94,7 @@ func (s *sums) add(c ColdStart, run Run) {
 	}
 	s.timed++
 	s.startup.add(c.Phases, c.Startup)
+	s.goroutines.add(c)
 	tl, from, to := c.Timeline, c.Phases.Start, c.Phases.End
 	for _, call := range tl.Calls {
 		if call.Begin < from || call.Begin >= to {
@@ -305,6 +307,10 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 	}
 	if recorded("binding") {
 		s.startup.report(r, n, r.Subject.Linkage == "dynamic")
+	}
+	if s.goroutines.known {
+		r.Goroutines = s.goroutines.report(n, single)
+		r.Warnings = append(r.Warnings, s.goroutines.caveats(n)...)
 	}
 	r.Stacks = &Stacks{Complete: each(s.stacks.complete, n), Truncated: []TruncatedStacks{}}
 	for reason, name := range map[trace.Truncation]string{trace.TruncatedDepth: "depth", trace.TruncatedMemory: "memory", trace.TruncatedFrame: "frame_pointer"} {

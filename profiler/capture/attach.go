@@ -21,7 +21,8 @@ type Probe struct {
 // Probes lists what was to be attached and what became of it.
 func (t *Tracer) Probes() []Probe {
 	all := append([]Probe(nil), t.probes...)
-	return append(all, t.points.probes...)
+	all = append(all, t.points.probes...)
+	return append(all, t.goroutines.probe...)
 }
 
 // Families of probes, as they are counted by the programs.
@@ -47,6 +48,9 @@ func (t *Tracer) updateHits(h Hits) {
 		case p.Name == probeClock:
 			p.Hits += h.Samples
 		}
+	}
+	for i := range t.goroutines.probe {
+		t.goroutines.probe[i].Hits += h.Goroutines
 	}
 }
 

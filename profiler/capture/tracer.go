@@ -22,15 +22,17 @@ import (
 
 // Options says what a Tracer watches.
 type Options struct {
-	NoSyscalls bool
-	NoSched    bool // neither off-CPU time nor run-queue waits
-	NoFaults   bool
-	NoSamples  bool
-	NoCalls    bool  // neither the loader's functions nor the runtime's and libraries': marks alone
-	NoStacks   bool  // events without stacks, samples excepted
-	SampleHz   int   // default 999, at most MaxSampleHz
-	CPUs       []int // on which the subject may run; default all that this process may use
-	RingBytes  int   // default 16 MiB, a power of two
+	NoSyscalls      bool
+	NoSched         bool // neither off-CPU time nor run-queue waits
+	NoFaults        bool
+	NoSamples       bool
+	NoCalls         bool // neither the loader's functions nor the runtime's and libraries': marks alone
+	NoGoroutines    bool
+	CheapGoroutines bool  // without a uprobe: what runs, not what waits
+	NoStacks        bool  // events without stacks, samples excepted
+	SampleHz        int   // default 999, at most MaxSampleHz
+	CPUs            []int // on which the subject may run; default all that this process may use
+	RingBytes       int   // default 16 MiB, a power of two
 }
 
 // MaxSampleHz bounds the sampling rate: on virtual machines a tick costs more
@@ -54,6 +56,7 @@ type Tracer struct {
 	clocks     []int          // perf events of the sampling clocks
 	mmaps      []*mmapRing
 	points     attachedPoints
+	goroutines goroutines
 
 	mu      sync.Mutex
 	records []byte // of the cold start under way; guarded by mu
@@ -191,6 +194,9 @@ func (t *Tracer) Arm(nonce uint64, apiPort uint16) error {
 	}); err != nil {
 		return err
 	}
+	if err := t.startGoroutines(); err != nil {
+		return err
+	}
 	if err := t.set(map[string]any{"active": uint32(1)}); err != nil {
 		return err
 	}
@@ -296,7 +302,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.points.points}
+	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.points.points, Goroutines: t.goroutines.plan, CheapGoroutines: t.opts.CheapGoroutines}
 	if len(t.clocks) > 0 {
 		raw.SampleHz = t.opts.SampleHz
 	}
@@ -310,7 +316,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	}
 	t.addMappings(raw)
 	t.updateHits(raw.Hits)
-	return raw, nil
+	return raw, t.stopGoroutines()
 }
 
 func monotonic() (int64, error) {
@@ -360,14 +366,16 @@ func (t *Tracer) account(raw *Raw) error {
 		Threads:    sum(bpf.InitprofCounterCOUNTER_LOST_THREADS),
 		Faults:     sum(bpf.InitprofCounterCOUNTER_LOST_FAULTS),
 		Calls:      sum(bpf.InitprofCounterCOUNTER_LOST_CALLS),
+		Goroutines: sum(bpf.InitprofCounterCOUNTER_LOST_GOROUTINES),
 	}
 	raw.Hits = Hits{
-		Syscalls: sum(bpf.InitprofCounterCOUNTER_SYSCALL_HITS),
-		Sched:    sum(bpf.InitprofCounterCOUNTER_SCHED_HITS),
-		Faults:   sum(bpf.InitprofCounterCOUNTER_FAULT_HITS),
-		Samples:  sum(bpf.InitprofCounterCOUNTER_SAMPLE_HITS),
-		Marks:    sum(bpf.InitprofCounterCOUNTER_MARK_HITS),
-		Calls:    sum(bpf.InitprofCounterCOUNTER_CALL_HITS),
+		Syscalls:   sum(bpf.InitprofCounterCOUNTER_SYSCALL_HITS),
+		Sched:      sum(bpf.InitprofCounterCOUNTER_SCHED_HITS),
+		Faults:     sum(bpf.InitprofCounterCOUNTER_FAULT_HITS),
+		Samples:    sum(bpf.InitprofCounterCOUNTER_SAMPLE_HITS),
+		Marks:      sum(bpf.InitprofCounterCOUNTER_MARK_HITS),
+		Calls:      sum(bpf.InitprofCounterCOUNTER_CALL_HITS),
+		Goroutines: sum(bpf.InitprofCounterCOUNTER_GOROUTINE_HITS),
 	}
 	for program, before := range t.missed {
 		stats, err := program.Stats()
@@ -430,6 +438,7 @@ func (t *Tracer) Close() error {
 	}
 	t.closers = nil
 	errs = append(errs, t.points.detach())
+	errs = append(errs, t.stopGoroutines())
 	if t.collection != nil {
 		t.collection.Close()
 	}

@@ -132,6 +132,7 @@ func Report(w io.Writer, r *analysis.Report, o Options) error {
 	p.requests(r)
 	p.files(r)
 	p.threads(r)
+	p.goroutines(r)
 	p.quality(r)
 	p.failures(r)
 	p.warnings(r.Warnings)
