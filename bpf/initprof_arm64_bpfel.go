@@ -72,7 +72,7 @@ type InitprofEventHeader struct {
 	Cpu          uint32
 	Tgid         uint32
 	Tid          uint32
-	Pad          uint32
+	Stack        uint32
 	KtimeNs      uint64
 	Caller       uint64
 }
@@ -92,6 +92,7 @@ const (
 	InitprofEventKindEVENT_SAMPLE  InitprofEventKind = 10
 	InitprofEventKindEVENT_MARK    InitprofEventKind = 11
 	InitprofEventKindEVENT_MAPPING InitprofEventKind = 12
+	InitprofEventKindEVENT_STACK   InitprofEventKind = 13
 )
 
 type InitprofEventMapping struct {
@@ -119,6 +120,16 @@ type InitprofEventSample struct {
 	H        InitprofEventHeader
 	InKernel uint32
 	Pad      uint32
+}
+
+type InitprofEventStack struct {
+	_         structs.HostLayout
+	H         InitprofEventHeader
+	Registers [33]uint64
+	Start     uint64
+	Top       uint64
+	Bytes     uint32
+	Missing   uint32
 }
 
 type InitprofEventSwitch struct {
@@ -196,6 +207,13 @@ type InitprofSampleRecord struct {
 	}
 }
 
+type InitprofStackLimits uint32
+
+const (
+	InitprofStackLimitsSTACK_PIECE    InitprofStackLimits = 1024
+	InitprofStackLimitsMAX_STACK_COPY InitprofStackLimits = 32768
+)
+
 type InitprofSwitchRecord struct {
 	_      structs.HostLayout
 	E      InitprofEventSwitch
@@ -244,15 +262,22 @@ type InitprofThread struct {
 	FaultAddress  uint64
 	FaultInKernel uint32
 	Runnable      uint32
+	StackTop      uint64
+	Framed        uint64
 }
 
 type InitprofTruncation uint32
 
 const (
-	InitprofTruncationSTACK_COMPLETE InitprofTruncation = 0
-	InitprofTruncationSTACK_DEPTH    InitprofTruncation = 1
-	InitprofTruncationSTACK_MEMORY   InitprofTruncation = 2
-	InitprofTruncationSTACK_FRAME    InitprofTruncation = 3
+	InitprofTruncationSTACK_COMPLETE  InitprofTruncation = 0
+	InitprofTruncationSTACK_DEPTH     InitprofTruncation = 1
+	InitprofTruncationSTACK_MEMORY    InitprofTruncation = 2
+	InitprofTruncationSTACK_FRAME     InitprofTruncation = 3
+	InitprofTruncationSTACK_NO_CFI    InitprofTruncation = 4
+	InitprofTruncationSTACK_SHORT     InitprofTruncation = 5
+	InitprofTruncationSTACK_PAGE      InitprofTruncation = 6
+	InitprofTruncationSTACK_MALFORMED InitprofTruncation = 7
+	InitprofTruncationSTACK_LOST      InitprofTruncation = 8
 )
 
 type InitprofWakeContext uint32
@@ -301,7 +326,12 @@ const (
 	InitprofProgSysEnter           = "sys_enter"
 	InitprofProgSysExit            = "sys_exit"
 	InitprofVarActive              = "active"
+	InitprofVarCallbackBegin       = "callback_begin"
+	InitprofVarCallbackSize        = "callback_size"
 	InitprofVarCpuMask             = "cpu_mask"
+	InitprofVarFramedBegin         = "framed_begin"
+	InitprofVarFramedProgram       = "framed_program"
+	InitprofVarFramedSize          = "framed_size"
 	InitprofVarGoTypes             = "go_types"
 	InitprofVarNonce               = "nonce"
 	InitprofVarSandboxPort         = "sandbox_port"
@@ -397,7 +427,12 @@ type InitprofMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type InitprofVariableSpecs struct {
 	Active        *ebpf.VariableSpec `ebpf:"active"`
+	CallbackBegin *ebpf.VariableSpec `ebpf:"callback_begin"`
+	CallbackSize  *ebpf.VariableSpec `ebpf:"callback_size"`
 	CpuMask       *ebpf.VariableSpec `ebpf:"cpu_mask"`
+	FramedBegin   *ebpf.VariableSpec `ebpf:"framed_begin"`
+	FramedProgram *ebpf.VariableSpec `ebpf:"framed_program"`
+	FramedSize    *ebpf.VariableSpec `ebpf:"framed_size"`
 	GoTypes       *ebpf.VariableSpec `ebpf:"go_types"`
 	Nonce         *ebpf.VariableSpec `ebpf:"nonce"`
 	SandboxPort   *ebpf.VariableSpec `ebpf:"sandbox_port"`
@@ -459,7 +494,12 @@ func (m *InitprofMaps) Close() error {
 // It can be passed to LoadInitprofObjects or ebpf.CollectionSpec.LoadAndAssign.
 type InitprofVariables struct {
 	Active        *ebpf.Variable `ebpf:"active"`
+	CallbackBegin *ebpf.Variable `ebpf:"callback_begin"`
+	CallbackSize  *ebpf.Variable `ebpf:"callback_size"`
 	CpuMask       *ebpf.Variable `ebpf:"cpu_mask"`
+	FramedBegin   *ebpf.Variable `ebpf:"framed_begin"`
+	FramedProgram *ebpf.Variable `ebpf:"framed_program"`
+	FramedSize    *ebpf.Variable `ebpf:"framed_size"`
 	GoTypes       *ebpf.Variable `ebpf:"go_types"`
 	Nonce         *ebpf.Variable `ebpf:"nonce"`
 	SandboxPort   *ebpf.Variable `ebpf:"sandbox_port"`

@@ -22,18 +22,31 @@ enum event_kind {
 	EVENT_SAMPLE = 10,
 	EVENT_MARK = 11,    /* an instruction of interest was reached */
 	EVENT_MAPPING = 12, /* made by the tracer from perf's mmap records */
+	EVENT_STACK = 13,   /* registers and the stack's top; never leaves the tracer */
 };
 
-#define MAX_USER_FRAMES 127
+#define MAX_USER_FRAMES 127 /* by frame pointer; the tracer's own unwinding gives up to 255 */
 #define MAX_KERNEL_FRAMES 48
 #define MAX_TEXT 256
 #define COMM_SIZE 16
+
+#if defined(__TARGET_ARCH_x86)
+#define STACK_REGISTERS 21
+#else
+#define STACK_REGISTERS 33 /* x0 … x30, sp, pc */
+#endif
 
 enum truncation {
 	STACK_COMPLETE = 0,
 	STACK_DEPTH = 1,  /* more than MAX_USER_FRAMES */
 	STACK_MEMORY = 2, /* a frame could not be read */
 	STACK_FRAME = 3,  /* the frame pointer is no stack address */
+	/* Given by the tracer, which unwinds copied stacks. */
+	STACK_NO_CFI = 4,    /* code without unwinding tables and frame pointers */
+	STACK_SHORT = 5,     /* the caller lies beyond the copy */
+	STACK_PAGE = 6,	     /* a page of the copy could not be read */
+	STACK_MALFORMED = 7, /* unwinding tables that make no sense */
+	STACK_LOST = 8,	     /* the copy found no room */
 };
 
 struct event_header {
@@ -46,7 +59,7 @@ struct event_header {
 	__u32 cpu;
 	__u32 tgid; /* in the initial PID namespace, like all IDs here */
 	__u32 tid;
-	__u32 pad;
+	__u32 stack;	/* key of the EVENT_STACK to unwind; 0: none, as in every recording */
 	__u64 ktime_ns; /* CLOCK_MONOTONIC */
 	__u64 caller;	/* the word at the stack's top (x86-64) or the link register (arm64) */
 };
@@ -163,6 +176,25 @@ struct event_mapping {
 	__u32 prot;
 	__u32 build_id_size;
 	__u8 build_id[24];
+};
+
+/*
+ * Registers and a copy of the stack's top, written before the event whose stack
+ * it is. The tracer unwinds it and lets it go: it holds the subject's data, and
+ * no recording holds this event.
+ */
+struct event_stack {
+	struct event_header h;		  /* stack: the key */
+	__u64 registers[STACK_REGISTERS]; /* the beginning of struct pt_regs */
+	__u64 start;			  /* address of the first byte behind */
+	__u64 top;			  /* where the thread's stack begins; 0: unknown */
+	__u32 bytes;			  /* copied, behind the fixed part */
+	__u32 missing;			  /* bit i: STACK_PIECE bytes at i * STACK_PIECE could not be read */
+};
+
+enum stack_limits {
+	STACK_PIECE = 1024,
+	MAX_STACK_COPY = 32768,
 };
 
 _Static_assert(sizeof(struct event_header) == 40, "event_header");

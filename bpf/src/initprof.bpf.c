@@ -26,12 +26,14 @@ const struct {
 	struct event_exit exit;
 	struct event_mark mark;
 	struct event_mapping mapping;
+	struct event_stack stack;
 	enum event_kind kind;
 	enum counter counter;
 	enum truncation truncation;
 	enum switch_state switch_state;
 	enum wake_context wake_context;
 	enum mark_kind mark_kind;
+	enum stack_limits stack_limits;
 } * go_types __attribute__((unused));
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -112,6 +112,7 @@ struct signal_struct {
 } core;
 
 struct mm_struct {
+	unsigned long start_stack;
 	unsigned long saved_auxv[2];
 } core;
 

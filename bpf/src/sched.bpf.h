@@ -212,19 +212,37 @@ int BPF_PROG(irq_handler_exit, int irq, struct irqaction *action)
 	return 0;
 }
 
+/* A thread begins where its creator told it to, a process where its parent stands. */
+static __noinline __u64 new_stack_top(struct thread *parent, struct task_struct *child)
+{
+	struct pt_regs regs;
+	__u64 top;
+
+	if (user_regs_of(child, &regs))
+		return 0;
+	top = REGS_SP(&regs);
+	if (user_regs(&regs))
+		return 0;
+	return REGS_SP(&regs) == top ? parent->stack_top : top;
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct thread fresh = {.syscall_nr = -1, .runnable = 1};
 	struct event_fork e = {};
+	struct thread *t;
 	__u32 tid;
 
 	if (!active)
 		return 0;
 	tid = parent->pid;
-	if (!bpf_map_lookup_elem(&threads, &tid))
+	t = bpf_map_lookup_elem(&threads, &tid);
+	if (!t)
 		return 0;
 	count(COUNTER_SCHED_HITS);
+	fresh.framed = t->framed;
+	fresh.stack_top = new_stack_top(t, child);
 	tid = child->pid;
 	fresh.tgid = child->tgid;
 	if (bpf_map_update_elem(&threads, &tid, &fresh, BPF_ANY))
@@ -287,6 +305,10 @@ int BPF_PROG(sched_process_exec, struct task_struct *p, int old_tid, struct linu
 	r->e.pad = 0;
 	r->e.entry = r->e.base = r->e.program_hdrs = r->e.vdso = 0;
 	read_auxv(&r->e, p);
+	t->stack_top = BPF_CORE_READ(p, mm, start_stack);
+	t->framed = 0;
+	if (framed_program && r->e.entry - r->e.program_hdrs == framed_program)
+		t->framed = r->e.entry + framed_begin;
 	size = bpf_probe_read_kernel_str(r->text, MAX_TEXT, BPF_CORE_READ(bprm, filename));
 	if (size <= 0)
 		size = 1;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Stacks by frame pointer. The user's part is walked here and not by
+ * Stacks. Code that is known to keep frame pointers is walked here and not by
  * bpf_get_stack: that one was seen to take about one page fault a walk, and
- * cannot say why it ended.
+ * cannot say why it ended. Of all other code the registers and the top of the
+ * stack are copied, for the tracer to unwind when the cold start is over.
  */
 #ifndef INITPROF_STACK_H
 #define INITPROF_STACK_H
@@ -38,9 +39,82 @@ static __always_inline int read_pair(struct chunk *c, __u64 address, __u64 *to)
 	return 0;
 }
 
-/* Puts the user stack at frames and says in h how many there are. */
-static __always_inline void walk_user(struct event_header *h, __u64 *frames, struct chunk *c,
-				      const struct pt_regs *regs)
+/* Reads as many pieces as can be read, and notes which cannot. */
+static __always_inline __u32 read_pieces(void *to, __u64 limit, __u64 from)
+{
+	__u32 missing = 0;
+	__u64 i;
+
+	for (i = 0; i < MAX_STACK_COPY / STACK_PIECE; i++) {
+		if (i * STACK_PIECE >= limit)
+			break;
+		if (bpf_probe_read_user(to + i * STACK_PIECE, STACK_PIECE, (void *)from + i * STACK_PIECE))
+			missing |= 1U << i;
+	}
+	return missing;
+}
+
+/* Writes an EVENT_STACK with room for limit bytes, which reads size of them. */
+#define COPY_STACK(limit)                                                                                    \
+	({                                                                                                   \
+		struct {                                                                                     \
+			struct event_stack e;                                                                \
+			__u8 bytes[limit];                                                                   \
+		} *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);                                          \
+		if (!r) {                                                                                    \
+			count(COUNTER_LOST_RINGBUF);                                                         \
+			h->truncation = STACK_LOST;                                                          \
+			return;                                                                              \
+		}                                                                                            \
+		fill_header(&r->e.h, EVENT_STACK, 0);                                                        \
+		r->e.h.stack = h->stack = (__u32)r->e.h.ktime_ns | 1;                                        \
+		r->e.top = top;                                                                              \
+		r->e.start = sp;                                                                             \
+		r->e.missing = 0;                                                                            \
+		bpf_probe_read_kernel(r->e.registers, sizeof(r->e.registers), regs);                         \
+		if (bpf_probe_read_user(                                                                     \
+			r->bytes, size < limit ? size : limit,                                               \
+			(void *)sp)) { /* A page that was never touched, or the stack's end. */              \
+			r->e.start = sp & ~(STACK_PIECE - 1ULL);                                             \
+			size = limit;                                                                        \
+			r->e.missing = read_pieces(r->bytes, limit, r->e.start);                             \
+		}                                                                                            \
+		r->e.bytes = size;                                                                           \
+		r->e.h.size = sizeof(r->e) + size;                                                           \
+		bpf_ringbuf_submit(r, wakeup());                                                             \
+	})
+
+static __always_inline void copy_stack(struct event_header *h, __u64 top, const struct pt_regs *regs)
+{
+	__u64 sp = REGS_SP(regs) & ~7ULL;
+	__u64 size = MAX_STACK_COPY;
+
+	if (top > sp && top - sp < size)
+		size = (top - sp + 7) & ~7ULL;
+	barrier_var(size);
+	/* A reservation's size must be a constant. */
+	if (size <= 1024)
+		COPY_STACK(1024);
+	else if (size <= 2048)
+		COPY_STACK(2048);
+	else if (size <= 4096)
+		COPY_STACK(4096);
+	else if (size <= 8192)
+		COPY_STACK(8192);
+	else if (size <= 16384)
+		COPY_STACK(16384);
+	else
+		COPY_STACK(MAX_STACK_COPY);
+}
+
+/* Whether a walk that says it is complete began and ended in code with frame pointers. */
+static __always_inline bool is_framed(__u64 framed, __u64 ip)
+{
+	return ip - framed < framed_size;
+}
+
+static __always_inline void walk_frame_pointers(struct event_header *h, __u64 *frames, struct chunk *c,
+						const struct pt_regs *regs)
 {
 	__u64 fp = REGS_FP(regs);
 	__u64 record[2];
@@ -83,6 +157,32 @@ static __always_inline void walk_user(struct event_header *h, __u64 *frames, str
 		fp = record[0];
 	}
 	h->user_frames = n;
+}
+
+/*
+ * Puts the user stack at frames and says in h how many there are. Where the
+ * frame pointers are not to be trusted there is one, and a copy to unwind.
+ */
+static __always_inline void walk_user(struct event_header *h, __u64 *frames, struct chunk *c,
+				      const struct pt_regs *regs)
+{
+	struct thread *t = current_thread();
+	__u64 n;
+
+	if (!t)
+		return;
+	frames[0] = REGS_IP(regs);
+	h->user_frames = 1;
+	if (t->framed && is_framed(t->framed, frames[0])) {
+		walk_frame_pointers(h, frames, c, regs);
+		n = h->user_frames - 1;
+		barrier_var(n);
+		if (h->truncation == STACK_COMPLETE && n < MAX_USER_FRAMES &&
+		    is_framed(t->framed, frames[n]) &&
+		    frames[n] - t->framed - callback_begin >= callback_size)
+			return;
+	}
+	copy_stack(h, t->stack_top, regs);
 }
 
 /* Appends the kernel's stack behind the user's. */

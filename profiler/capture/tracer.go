@@ -30,6 +30,7 @@ type Options struct {
 	SampleHz   int   // default 999, at most MaxSampleHz
 	CPUs       []int // on which the subject may run; default all that this process may use
 	RingBytes  int   // default 16 MiB, a power of two
+	Unwinders  int   // stacks unwound at a time after a cold start; default GOMAXPROCS
 }
 
 // MaxSampleHz bounds the sampling rate: on virtual machines a tick costs more
@@ -53,9 +54,11 @@ type Tracer struct {
 	clocks     []int          // perf events of the sampling clocks
 	mmaps      []*mmapRing
 	marks      marks
+	tables     tables
 
 	mu      sync.Mutex
 	records []byte // of the cold start under way; guarded by mu
+	copies  copies // likewise
 	drained chan error
 	missed  map[*ebpf.Program]uint64 // recursion misses up to the last Stop
 }
@@ -70,6 +73,9 @@ func New(opts Options) (*Tracer, error) {
 	opts.SampleHz = min(opts.SampleHz, MaxSampleHz)
 	if opts.RingBytes == 0 {
 		opts.RingBytes = defaultRingBytes
+	}
+	if opts.Unwinders == 0 {
+		opts.Unwinders = runtime.GOMAXPROCS(0)
 	}
 	if len(opts.CPUs) == 0 {
 		var set unix.CPUSet
@@ -172,7 +178,7 @@ func (t *Tracer) Arm(nonce uint64, apiPort uint16) error {
 		return err
 	}
 	t.mu.Lock()
-	t.records = t.records[:0:0]
+	t.records, t.copies = nil, copies{}
 	t.mu.Unlock()
 	t.drained = make(chan error, 1)
 	go func() { t.drained <- t.drain() }()
@@ -257,7 +263,11 @@ func (t *Tracer) drain() error {
 			return fmt.Errorf("read the ring buffer: %w", err)
 		}
 		t.mu.Lock()
-		t.records = append(t.records, record.RawSample...)
+		if isCopy(record.RawSample) {
+			t.copies.add(record.RawSample)
+		} else {
+			t.records = append(t.records, record.RawSample...)
+		}
 		t.mu.Unlock()
 	}
 }
@@ -298,12 +308,14 @@ func (t *Tracer) Stop() (*Raw, error) {
 	}
 	t.mu.Lock()
 	raw.Records, t.records = t.records, nil
+	stacks := t.copies
+	t.copies = copies{}
 	t.mu.Unlock()
 	raw.Records = append(raw.Records, t.openSyscalls()...)
 	if err := t.account(raw); err != nil {
 		return nil, err
 	}
-	t.addMappings(raw)
+	t.unwindStacks(raw, &stacks, t.addMappings(raw))
 	t.updateHits(raw.Hits)
 	return raw, nil
 }
@@ -374,9 +386,14 @@ func (t *Tracer) account(raw *Raw) error {
 }
 
 // addMappings appends the mappings of the subject's processes: those that perf
-// recorded, and those that only /proc knows.
-func (t *Tracer) addMappings(raw *Raw) {
+// recorded, and those that only /proc knows. It returns all events, these
+// included.
+func (t *Tracer) addMappings(raw *Raw) []trace.Event {
 	events, _ := raw.Decode() // what cannot be decoded is reported by who decodes it
+	add := func(m *trace.Mapping) {
+		raw.Records = appendMapping(raw.Records, m)
+		events = append(events, m)
+	}
 	execs := map[int]int64{raw.SubjectPID: 0}
 	for _, e := range events {
 		switch e := e.(type) {
@@ -395,7 +412,7 @@ func (t *Tracer) addMappings(raw *Raw) {
 		raw.Losses.Mappings += m.drain(func(e *trace.Mapping) {
 			if _, ours := execs[e.PID]; ours {
 				known[e.PID] = append(known[e.PID], e)
-				raw.Records = appendMapping(raw.Records, e)
+				add(e)
 			}
 		})
 	}
@@ -409,10 +426,11 @@ func (t *Tracer) addMappings(raw *Raw) {
 				return k.Start <= m.Start && m.Start < k.Limit
 			})
 			if !seen {
-				raw.Records = appendMapping(raw.Records, m)
+				add(m)
 			}
 		}
 	}
+	return events
 }
 
 // Close detaches and unloads everything.

@@ -22,6 +22,7 @@ import (
 	"github.com/initprof/initprof/profiler/profile"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
+	"github.com/initprof/initprof/profiler/unwind"
 )
 
 // Options describes a session.
@@ -142,7 +143,7 @@ func (s *session) prepare() error {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, err.Error())
 	}
 	naming := symbolize.Options{Open: s.openMapping, Kernel: kernel}
-	if naming.VDSO, err = symbolize.ReadVDSO(); err != nil {
+	if naming.VDSO, err = unwind.ReadVDSO(); err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, fmt.Sprintf("vDSO: %v", err))
 	}
 	twin, err := s.twin(object)
