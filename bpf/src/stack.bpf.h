@@ -54,45 +54,60 @@ static __always_inline __u32 read_pieces(void *to, __u64 limit, __u64 from)
 	return missing;
 }
 
-/* Writes an EVENT_STACK with room for limit bytes, which reads size of them. */
+/* Fills an EVENT_STACK that has room for limit bytes, of which it takes size. */
+static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64 size, __u64 top,
+				       const struct pt_regs *regs)
+{
+	__u64 sp = REGS_SP(regs) & ~7ULL;
+	void *bytes = e + 1;
+
+	fill_header(&e->h, EVENT_STACK, 0);
+	e->h.stack = (__u32)e->h.ktime_ns | 1;
+	bpf_probe_read_kernel(e->registers, sizeof(e->registers), regs);
+	e->top = top;
+	e->start = sp;
+	e->missing = 0;
+	barrier_var(size); /* clang knows its bound, the verifier does not (6.1) */
+	if (size > limit)
+		size = limit;
+	if (bpf_probe_read_user(bytes, size, (void *)sp)) {
+		/* A page that was never touched, or the stack's end. */
+		e->start = sp & ~(STACK_PIECE - 1ULL);
+		e->missing = read_pieces(bytes, limit, e->start);
+		size = limit;
+	}
+	e->bytes = size;
+	e->h.size = sizeof(*e) + size;
+}
+
+/* The size of a reservation must be a constant. */
 #define COPY_STACK(limit)                                                                                    \
 	({                                                                                                   \
-		struct {                                                                                     \
-			struct event_stack e;                                                                \
-			__u8 bytes[limit];                                                                   \
-		} *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);                                          \
-		if (!r) {                                                                                    \
+		struct event_stack *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (limit), 0);               \
+                                                                                                             \
+		if (e) {                                                                                     \
+			fill_stack(e, limit, size, top, regs);                                               \
+			h->stack = e->h.stack;                                                               \
+			bpf_ringbuf_submit(e, wakeup());                                                     \
+		} else {                                                                                     \
 			count(COUNTER_LOST_RINGBUF);                                                         \
 			h->truncation = STACK_LOST;                                                          \
-			return;                                                                              \
 		}                                                                                            \
-		fill_header(&r->e.h, EVENT_STACK, 0);                                                        \
-		r->e.h.stack = h->stack = (__u32)r->e.h.ktime_ns | 1;                                        \
-		r->e.top = top;                                                                              \
-		r->e.start = sp;                                                                             \
-		r->e.missing = 0;                                                                            \
-		bpf_probe_read_kernel(r->e.registers, sizeof(r->e.registers), regs);                         \
-		if (bpf_probe_read_user(                                                                     \
-			r->bytes, size < limit ? size : limit,                                               \
-			(void *)sp)) { /* A page that was never touched, or the stack's end. */              \
-			r->e.start = sp & ~(STACK_PIECE - 1ULL);                                             \
-			size = limit;                                                                        \
-			r->e.missing = read_pieces(r->bytes, limit, r->e.start);                             \
-		}                                                                                            \
-		r->e.bytes = size;                                                                           \
-		r->e.h.size = sizeof(r->e) + size;                                                           \
-		bpf_ringbuf_submit(r, wakeup());                                                             \
 	})
+
+/* Of a stack that is not the one which its thread began with, this much is copied. */
+#define OTHER_STACK_COPY 8192
+#define MAX_THREAD_STACK (64 << 20)
 
 static __always_inline void copy_stack(struct event_header *h, __u64 top, const struct pt_regs *regs)
 {
 	__u64 sp = REGS_SP(regs) & ~7ULL;
-	__u64 size = MAX_STACK_COPY;
+	__u64 size = OTHER_STACK_COPY;
 
-	if (top > sp && top - sp < size)
+	if (top - sp < MAX_STACK_COPY)
 		size = (top - sp + 7) & ~7ULL;
-	barrier_var(size);
-	/* A reservation's size must be a constant. */
+	else if (top > sp && top - sp < MAX_THREAD_STACK)
+		size = MAX_STACK_COPY;
 	if (size <= 1024)
 		COPY_STACK(1024);
 	else if (size <= 2048)
@@ -173,7 +188,8 @@ static __always_inline void walk_user(struct event_header *h, __u64 *frames, str
 		return;
 	frames[0] = REGS_IP(regs);
 	h->user_frames = 1;
-	if (t->framed && is_framed(t->framed, frames[0])) {
+	/* Without callbacks there is no C: the vDSO and uprobes' trampolines keep the pointer. */
+	if (t->framed && (!callback_size || is_framed(t->framed, frames[0]))) {
 		walk_frame_pointers(h, frames, c, regs);
 		n = h->user_frames - 1;
 		barrier_var(n);

@@ -44,6 +44,9 @@ type Hits struct {
 	Faults   uint64 `json:"faults"`
 	Samples  uint64 `json:"samples"`
 	Marks    uint64 `json:"marks"`
+
+	Copies      uint64 `json:"copies"` // stacks copied to be unwound
+	CopiedBytes uint64 `json:"copied_bytes"`
 }
 
 // Raw is what a Tracer collected of one cold start: the records of

@@ -195,7 +195,7 @@ func (r *unwound) replace(out, record []byte) []byte {
 	kernel := record[fixed+8*int(h.UserFrames):]
 	head := (*bpf.InitprofEventHeader)(unsafe.Pointer(&out[at]))
 	head.Stack = 0
-	if len(r.frames) >= int(h.UserFrames) {
+	if len(r.frames) >= int(h.UserFrames) || r.why == trace.Complete {
 		out = append(out, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(r.frames))), 8*len(r.frames))...)
 		head = (*bpf.InitprofEventHeader)(unsafe.Pointer(&out[at]))
 		head.UserFrames, head.Truncation, head.Caller = uint8(len(r.frames)), uint8(r.why), r.caller

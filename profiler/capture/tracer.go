@@ -312,7 +312,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	t.copies = copies{}
 	t.mu.Unlock()
 	raw.Records = append(raw.Records, t.openSyscalls()...)
-	if err := t.account(raw); err != nil {
+	if err := t.account(raw, &stacks); err != nil {
 		return nil, err
 	}
 	t.unwindStacks(raw, &stacks, t.addMappings(raw))
@@ -350,7 +350,7 @@ func (t *Tracer) openSyscalls() []byte {
 }
 
 // account reads the counters.
-func (t *Tracer) account(raw *Raw) error {
+func (t *Tracer) account(raw *Raw, stacks *copies) error {
 	var failed error
 	sum := func(c bpf.InitprofCounter) (total uint64) {
 		var perCPU []uint64
@@ -373,6 +373,10 @@ func (t *Tracer) account(raw *Raw) error {
 		Faults:   sum(bpf.InitprofCounterCOUNTER_FAULT_HITS),
 		Samples:  sum(bpf.InitprofCounterCOUNTER_SAMPLE_HITS),
 		Marks:    sum(bpf.InitprofCounterCOUNTER_MARK_HITS),
+		Copies:   uint64(len(stacks.list)),
+	}
+	for i := range stacks.list {
+		raw.Hits.CopiedBytes += uint64(stacks.list[i].head.Bytes)
 	}
 	for program, before := range t.missed {
 		stats, err := program.Stats()

@@ -134,6 +134,9 @@ func (s *session) prepare() error {
 	if s.tracer, err = capture.New(s.opts.Capture); err != nil {
 		return err
 	}
+	if err := s.tracer.TrustFramePointers(plan.Framed); err != nil {
+		return err
+	}
 	s.tracer.AttachMarks(points(s.opts.ColdStart.Command[0], plan))
 	for _, m := range plan.Missing {
 		s.manifest.Head.Probes = append(s.manifest.Head.Probes, analysis.Probe{Name: "mark", Status: analysis.ProbeUnavailable, Reason: m})

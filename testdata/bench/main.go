@@ -21,7 +21,9 @@ import (
 
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/coldstart"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/stat"
+	"github.com/initprof/initprof/profiler/symbolize"
 )
 
 // stamp prints CLOCK_MONOTONIC in nanoseconds and executes its arguments.
@@ -76,7 +78,11 @@ func run(n int, command []string) (err error) {
 	if out, err := gcc.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile the time stamp (make deps installs gcc): %w\n%s", err, out)
 	}
-	variants, err := prepare()
+	framed, err := framedCode(command[0])
+	if err != nil {
+		return err
+	}
+	variants, err := prepare(framed)
 	if err != nil {
 		return err
 	}
@@ -94,7 +100,22 @@ func run(n int, command []string) (err error) {
 	return table(variants)
 }
 
-func prepare() ([]*variant, error) {
+// framedCode finds the code of a Go program, as record does.
+func framedCode(path string) (probe.Framed, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return probe.Framed{}, err
+	}
+	defer f.Close()
+	o, err := symbolize.OpenObject(f)
+	if err != nil {
+		return probe.Framed{}, err
+	}
+	language, _ := o.Language()
+	return probe.For(probe.Program{Object: o, Entry: o.Info.Entry, Go: language == symbolize.LanguageGo}).Framed, nil
+}
+
+func prepare(framed probe.Framed) ([]*variant, error) {
 	all := []*variant{{name: "untraced"}, {name: "untraced again"}}
 	for _, t := range []struct {
 		name string
@@ -106,6 +127,9 @@ func prepare() ([]*variant, error) {
 		// Loaded apart, since what is attached costs only while its tracer is armed.
 		tracer, err := capture.New(t.opts)
 		if err != nil {
+			return nil, err
+		}
+		if err := tracer.TrustFramePointers(framed); err != nil {
 			return nil, err
 		}
 		all = append(all, &variant{name: t.name, tracer: tracer})
