@@ -53,6 +53,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	__u32 prev_tid, next_tid, state;
 	struct thread *leaves, *comes;
 	struct switch_record *r;
+	bool waits;
 
 	if (!active)
 		return 0;
@@ -80,21 +81,24 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	r->e.pad = 0;
 	bpf_probe_read_kernel(r->e.comm, COMM_SIZE, prev->comm);
 	bpf_probe_read_kernel(r->e.next_comm, COMM_SIZE, next->comm);
-	if (leaves && with_stacks && (state == SWITCH_SLEEPING || state == SWITCH_BLOCKED)) {
+	waits = 0;
+	if (comes)
+		set_runnable(comes, 0);
+	if (leaves) {
+		waits = state == SWITCH_SLEEPING || state == SWITCH_BLOCKED;
+		if (state == SWITCH_DEAD)
+			bpf_map_delete_elem(&threads, &prev_tid);
+		else
+			set_runnable(leaves, state == SWITCH_PREEMPTED);
+	}
+	/* Last, since the verifier follows a walk once for each way that leads to it. */
+	if (waits && with_stacks) {
 		struct pt_regs regs;
 
 		if (!user_regs(&regs))
 			walk_user(&r->e.h, r->frames, &r->chunk, &regs);
 		walk_kernel(ctx, &r->e.h, r->frames);
 	}
-	if (leaves) {
-		if (state == SWITCH_DEAD)
-			bpf_map_delete_elem(&threads, &prev_tid);
-		else
-			set_runnable(leaves, state == SWITCH_PREEMPTED);
-	}
-	if (comes)
-		set_runnable(comes, 0);
 	emit_with_frames(r, sizeof(r->e));
 	return 0;
 }

@@ -48,8 +48,11 @@ static __always_inline __u32 read_pieces(void *to, __u64 limit, __u64 from)
 	for (i = 0; i < MAX_STACK_COPY / STACK_PIECE; i++) {
 		if (i * STACK_PIECE >= limit)
 			break;
-		if (bpf_probe_read_user(to + i * STACK_PIECE, STACK_PIECE, (void *)from + i * STACK_PIECE))
-			missing |= 1U << i;
+		/* Without a branch, of which the verifier would follow both ways. */
+		long error =
+		    bpf_probe_read_user(to + i * STACK_PIECE, STACK_PIECE, (void *)from + i * STACK_PIECE);
+
+		missing |= (__u32)((__u64)error >> 63) << i;
 	}
 	return missing;
 }
@@ -99,7 +102,7 @@ static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64
 #define OTHER_STACK_COPY 8192
 #define MAX_THREAD_STACK (64 << 20)
 
-static __always_inline void copy_stack(struct event_header *h, __u64 top, const struct pt_regs *regs)
+static __noinline void copy_stack(struct event_header *h, __u64 top, const struct pt_regs *regs)
 {
 	__u64 sp = REGS_SP(regs) & ~7ULL;
 	__u64 size = OTHER_STACK_COPY;
@@ -108,16 +111,10 @@ static __always_inline void copy_stack(struct event_header *h, __u64 top, const 
 		size = (top - sp + 7) & ~7ULL;
 	else if (top > sp && top - sp < MAX_THREAD_STACK)
 		size = MAX_STACK_COPY;
-	if (size <= 1024)
-		COPY_STACK(1024);
-	else if (size <= 2048)
+	if (size <= 2048)
 		COPY_STACK(2048);
-	else if (size <= 4096)
-		COPY_STACK(4096);
 	else if (size <= 8192)
 		COPY_STACK(8192);
-	else if (size <= 16384)
-		COPY_STACK(16384);
 	else
 		COPY_STACK(MAX_STACK_COPY);
 }
