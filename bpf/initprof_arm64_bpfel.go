@@ -328,6 +328,7 @@ const (
 	InitprofVarActive              = "active"
 	InitprofVarCallbackBegin       = "callback_begin"
 	InitprofVarCallbackSize        = "callback_size"
+	InitprofVarCopiesBytes         = "copies_bytes"
 	InitprofVarCpuMask             = "cpu_mask"
 	InitprofVarFramedBegin         = "framed_begin"
 	InitprofVarFramedProgram       = "framed_program"
@@ -429,6 +430,7 @@ type InitprofVariableSpecs struct {
 	Active        *ebpf.VariableSpec `ebpf:"active"`
 	CallbackBegin *ebpf.VariableSpec `ebpf:"callback_begin"`
 	CallbackSize  *ebpf.VariableSpec `ebpf:"callback_size"`
+	CopiesBytes   *ebpf.VariableSpec `ebpf:"copies_bytes"`
 	CpuMask       *ebpf.VariableSpec `ebpf:"cpu_mask"`
 	FramedBegin   *ebpf.VariableSpec `ebpf:"framed_begin"`
 	FramedProgram *ebpf.VariableSpec `ebpf:"framed_program"`
@@ -496,6 +498,7 @@ type InitprofVariables struct {
 	Active        *ebpf.Variable `ebpf:"active"`
 	CallbackBegin *ebpf.Variable `ebpf:"callback_begin"`
 	CallbackSize  *ebpf.Variable `ebpf:"callback_size"`
+	CopiesBytes   *ebpf.Variable `ebpf:"copies_bytes"`
 	CpuMask       *ebpf.Variable `ebpf:"cpu_mask"`
 	FramedBegin   *ebpf.Variable `ebpf:"framed_begin"`
 	FramedProgram *ebpf.Variable `ebpf:"framed_program"`

@@ -64,6 +64,7 @@ volatile __u64 nonce;	     /* what the holder announces itself with */
 volatile __u64 cpu_mask;     /* the subject's CPUs */
 volatile __u16 sandbox_port; /* network order; 0: requests are not looked for */
 volatile __u64 wakeup_bytes; /* wake the reader when more is unread */
+volatile __u64 copies_bytes; /* copy no stack when more is unread */
 volatile __u32 with_stacks;  /* take stacks */
 
 /*

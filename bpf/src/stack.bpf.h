@@ -93,7 +93,6 @@ static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64
 			h->stack = e->h.stack;                                                               \
 			bpf_ringbuf_submit(e, wakeup());                                                     \
 		} else {                                                                                     \
-			count(COUNTER_LOST_RINGBUF);                                                         \
 			h->truncation = STACK_LOST;                                                          \
 		}                                                                                            \
 	})
@@ -111,6 +110,11 @@ static __noinline void copy_stack(struct event_header *h, __u64 top, const struc
 		size = (top - sp + 7) & ~7ULL;
 	else if (top > sp && top - sp < MAX_THREAD_STACK)
 		size = MAX_STACK_COPY;
+	/* What room is left is for events: a stack without its copy says so. */
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > copies_bytes) {
+		h->truncation = STACK_LOST;
+		return;
+	}
 	if (size <= 2048)
 		COPY_STACK(2048);
 	else if (size <= 8192)

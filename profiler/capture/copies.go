@@ -107,3 +107,8 @@ func commonSuffix(a, b []byte) int {
 func isCopy(record []byte) bool {
 	return len(record) >= int(unsafe.Sizeof(bpf.InitprofEventStack{})) && bpf.InitprofEventKind(record[0]) == bpf.InitprofEventKindEVENT_STACK
 }
+
+// bytesOf is a value of a record as it lies in memory.
+func bytesOf[T any](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}

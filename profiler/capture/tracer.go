@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,7 +28,7 @@ type Options struct {
 	NoStacks   bool  // events without stacks, samples excepted
 	SampleHz   int   // default 999, at most MaxSampleHz
 	CPUs       []int // on which the subject may run; default all that this process may use
-	RingBytes  int   // default 16 MiB, a power of two
+	RingBytes  int   // default 32 MiB, a power of two
 	Unwinders  int   // stacks unwound at a time after a cold start; default GOMAXPROCS
 }
 
@@ -39,7 +38,7 @@ const MaxSampleHz = 20000
 
 const (
 	defaultSampleHz  = 999
-	defaultRingBytes = 16 << 20
+	defaultRingBytes = 32 << 20
 )
 
 // Tracer watches cold starts, one at a time: Arm, then start the process that
@@ -139,7 +138,8 @@ func (t *Tracer) openReader() error {
 	t.reader = reader
 	t.closers = append(t.closers, reader.Close)
 	return t.set(map[string]any{
-		"wakeup_bytes": uint64(t.opts.RingBytes / 2),
+		"wakeup_bytes": uint64(t.opts.RingBytes / 4),
+		"copies_bytes": uint64(t.opts.RingBytes / 4 * 3),
 		"with_stacks":  boolean(!t.opts.NoStacks),
 		"cpu_mask":     cpuMask(t.opts.CPUs),
 	})
@@ -276,31 +276,43 @@ func (t *Tracer) drain() error {
 // are given to finish.
 const settle = time.Millisecond
 
-// Stop ends the cold start and returns what was recorded. The subject's
-// processes that are still alive are asked for the mappings that no record told
-// of (stack, heap).
+// Stop ends the cold start and returns what was recorded, its stacks unwound. The
+// subject's processes that are still alive are asked for the mappings that no
+// record told of (stack, heap).
 func (t *Tracer) Stop() (*Raw, error) {
-	if t.drained == nil {
-		return nil, errors.New("stop a tracer that was not armed")
-	}
-	stopped, err := monotonic()
+	raw, stacks, err := t.halt()
 	if err != nil {
 		return nil, err
 	}
+	t.unwindStacks(raw, stacks, t.addMappings(raw))
+	t.updateHits(raw.Hits)
+	return raw, nil
+}
+
+// halt ends the recording. What it returns still lacks mappings and refers to
+// copied stacks.
+func (t *Tracer) halt() (*Raw, *copies, error) {
+	if t.drained == nil {
+		return nil, nil, errors.New("stop a tracer that was not armed")
+	}
+	stopped, err := monotonic()
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := t.set(map[string]any{"active": uint32(0)}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, fd := range t.clocks {
 		_ = unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_DISABLE, 0)
 	}
 	time.Sleep(settle)
 	if err := t.reader.Flush(); err != nil {
-		return nil, fmt.Errorf("flush the ring buffer: %w", err)
+		return nil, nil, fmt.Errorf("flush the ring buffer: %w", err)
 	}
 	err = <-t.drained
 	t.drained = nil
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.marks.points}
 	if len(t.clocks) > 0 {
@@ -313,11 +325,9 @@ func (t *Tracer) Stop() (*Raw, error) {
 	t.mu.Unlock()
 	raw.Records = append(raw.Records, t.openSyscalls()...)
 	if err := t.account(raw, &stacks); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	t.unwindStacks(raw, &stacks, t.addMappings(raw))
-	t.updateHits(raw.Hits)
-	return raw, nil
+	return raw, &stacks, nil
 }
 
 func monotonic() (int64, error) {
@@ -452,48 +462,4 @@ func (t *Tracer) Close() error {
 		t.collection.Close()
 	}
 	return errors.Join(errs...)
-}
-
-// UnavailableError says why nothing can be traced on this host, and the cure.
-type UnavailableError struct {
-	Reason string
-	Cure   string
-	Err    error
-}
-
-func (e *UnavailableError) Error() string { return fmt.Sprintf("%s: %s", e.Reason, e.Cure) }
-
-// Unwrap returns the cause.
-func (e *UnavailableError) Unwrap() error { return e.Err }
-
-const withoutTracing = "or use --signals none, which needs neither and still measures release → /next and phases by request"
-
-func unavailable(err error) error {
-	_, noBTF := os.Stat("/sys/kernel/btf/vmlinux")
-	return explain(err, noBTF == nil, os.Geteuid() == 0)
-}
-
-// explain says why an error of loading or attaching means that this host
-// allows no tracing, or returns it as it is.
-func explain(err error, btf, root bool) error {
-	if !btf && root {
-		return &UnavailableError{
-			Reason: "this kernel has no BTF (/sys/kernel/btf/vmlinux)", Err: err,
-			Cure: "boot a kernel built with CONFIG_DEBUG_INFO_BTF, such as those of Amazon Linux 2023 and Debian 12, " + withoutTracing,
-		}
-	}
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		cure := "run initprof with sudo, " + withoutTracing
-		if root {
-			cure = "allow CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN to this container, or run it on the host, " + withoutTracing
-		}
-		return &UnavailableError{Reason: "no permission to trace", Cure: cure, Err: err}
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
-		return &UnavailableError{
-			Reason: fmt.Sprintf("this kernel cannot run initprof's BPF programs (%v)", err), Err: err,
-			Cure: "use Linux 5.10 or newer with CONFIG_BPF_SYSCALL, " + withoutTracing,
-		}
-	}
-	return err
 }
