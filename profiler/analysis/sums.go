@@ -34,7 +34,7 @@ type sums struct {
 
 	stacks struct {
 		complete  int64
-		truncated [trace.TruncatedFrame + 1]int64
+		truncated [len(trace.Truncations)]int64
 	}
 }
 
@@ -313,7 +313,7 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 		r.Warnings = append(r.Warnings, s.goroutines.caveats(n)...)
 	}
 	r.Stacks = &Stacks{Complete: each(s.stacks.complete, n), Truncated: []TruncatedStacks{}}
-	for reason, name := range map[trace.Truncation]string{trace.TruncatedDepth: "depth", trace.TruncatedMemory: "memory", trace.TruncatedFrame: "frame_pointer"} {
+	for reason, name := range trace.Truncations {
 		if count := s.stacks.truncated[reason]; count > 0 {
 			r.Stacks.Truncated = append(r.Stacks.Truncated, TruncatedStacks{Reason: name, Count: each(count, n)})
 		}

@@ -351,7 +351,7 @@ func stackOf(h *bpf.InitprofEventHeader, tail []byte) (trace.Stack, error) {
 		User:      words[:h.UserFrames:h.UserFrames],
 		Kernel:    words[h.UserFrames:],
 		Caller:    h.Caller,
-		Truncated: trace.Truncation(min(h.Truncation, uint8(trace.TruncatedFrame))),
+		Truncated: trace.Truncation(min(h.Truncation, uint8(len(trace.Truncations)-1))),
 	}, nil
 }
 

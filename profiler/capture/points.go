@@ -192,7 +192,7 @@ func (t *Tracer) openCalls() []byte {
 					Kind: uint8(bpf.InitprofEventKindEVENT_CALL), Size: uint16(unsafe.Sizeof(bpf.InitprofEventCall{})),
 					Tgid: open.Tgid, Tid: tid, KtimeNs: c.KtimeNs,
 				},
-				Ip: c.Ip, Args: c.Args, ObjectBase: c.ObjectBase, ObjectDynamic: c.ObjectDynamic,
+				Ip: c.Ip, Args: c.Args, ReturnSlot: c.Sp, ReturnAddress: c.ReturnAddress, ObjectBase: c.ObjectBase, ObjectDynamic: c.ObjectDynamic,
 			}
 			records = append(records, unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e))...)
 		}

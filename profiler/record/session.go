@@ -24,6 +24,7 @@ import (
 	"github.com/initprof/initprof/profiler/profile"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
+	"github.com/initprof/initprof/profiler/unwind"
 )
 
 // Options describes a session.
@@ -118,6 +119,7 @@ func (s *session) prepare() error {
 	}
 	var goroutines *probe.Goroutines
 	var goroutinesMissing error
+	var framed probe.Framed
 	subject, err := s.open(s.opts.ColdStart.Command[0])
 	var object *symbolize.Object
 	if err == nil {
@@ -128,7 +130,10 @@ func (s *session) prepare() error {
 		s.manifest.Head.Subject.Language, s.manifest.Head.Subject.LanguageVersion = language, version
 		s.manifest.Head.Subject.Linkage = object.Info.Linkage
 		s.manifest.Head.Subject.BuildID = object.Info.BuildID
-		program := probe.Program{Object: object, Arch: object.Info.Machine, Go: language == symbolize.LanguageGo}
+		program := probe.Program{
+			Object: object, Entry: object.Info.Entry, Arch: object.Info.Machine, Go: language == symbolize.LanguageGo,
+		}
+		framed = program.Framed()
 		if goroutines, goroutinesMissing = probe.PlanGoroutines(program, object, version); goroutines != nil {
 			goroutines.Path = s.opts.ColdStart.Command[0]
 		}
@@ -144,13 +149,16 @@ func (s *session) prepare() error {
 	if goroutines == nil && goroutinesMissing == nil {
 		goroutinesMissing = fmt.Errorf("%w: the subject is no Go program", probe.ErrNoGoroutines)
 	}
+	if err := s.tracer.TrustFramePointers(framed); err != nil {
+		return err
+	}
 	s.tracer.WatchGoroutines(goroutines, goroutinesMissing)
 	kernel, err := symbolize.ReadKernel()
 	if err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, err.Error())
 	}
 	naming := symbolize.Options{Open: s.openMapping, Kernel: kernel}
-	if naming.VDSO, err = symbolize.ReadVDSO(); err != nil {
+	if naming.VDSO, err = unwind.ReadVDSO(); err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, fmt.Sprintf("vDSO: %v", err))
 	}
 	twin, err := s.twin(object)

@@ -212,11 +212,23 @@ type Truncation uint8
 
 // The reasons of a truncated stack.
 const (
-	Complete        Truncation = iota // the walk reached a zero frame pointer or return address
+	Complete        Truncation = iota // the walk reached where the thread begins
 	TruncatedDepth                    // more frames than the capture keeps
 	TruncatedMemory                   // a frame could not be read
 	TruncatedFrame                    // the frame pointer leads nowhere: code without frame pointers
+	TruncatedNoCFI                    // code with neither unwinding tables nor frame pointers
+	TruncatedCopy                     // the caller lies beyond the part of the stack that was copied
+	TruncatedPage                     // a page of the stack could not be read
+	TruncatedCFI                      // the unwinding tables make no sense here
+	TruncatedLost                     // the copy of the stack found no room
 )
+
+// Truncations names the reasons of truncated stacks, as reports do.
+var Truncations = [...]string{
+	Complete: "", TruncatedDepth: "depth", TruncatedMemory: "memory", TruncatedFrame: "frame_pointer",
+	TruncatedNoCFI: "no_cfi", TruncatedCopy: "copy_too_short", TruncatedPage: "unreadable_page",
+	TruncatedCFI: "malformed_cfi", TruncatedLost: "copy_lost",
+}
 
 // Empty reports whether the stack has no frame.
 func (s Stack) Empty() bool { return len(s.Kernel) == 0 && len(s.User) == 0 }
