@@ -24,10 +24,16 @@ const (
 	GoExtension     = "go-extension"     // net/http, static, not stripped
 	GoStripped      = "go-stripped"      // the same, stripped of symbols and DWARF
 	GoFunction      = "bootstrap"        // a function on aws-lambda-go
+	RustExtension   = "rust-extension"   // tokio, reqwest, rustls, jemalloc; with symbols and line tables
+	RustStripped    = "rust-stripped"    // the same, stripped; RustExtension serves as its --symbols
+	RustH7          = "rust-h7"          // stripped, with all symbols bound at load
+	RustH16         = "rust-h16"         // stripped, jemalloc with one arena
+	RustMusl        = "rust-musl"        // stripped, static on musl
 )
 
 // All lists the programs in the order in which they are built.
-var All = []string{Extension, ExtensionStatic, Script, GoExtension, GoStripped, GoFunction}
+var All = []string{Extension, ExtensionStatic, Script, GoExtension, GoStripped, GoFunction,
+	RustExtension, RustStripped, RustH7, RustH16, RustMusl}
 
 // ErrUnavailable is wrapped by errors that say which tool a program lacks.
 var ErrUnavailable = errors.New("subject cannot be built here")
@@ -84,6 +90,8 @@ func Compile(dir, name string, opts Options) (string, error) {
 		return to, compileGo(filepath.Join(from, "go", "extension"), to, opts, "-ldflags=-s -w")
 	case GoFunction:
 		return to, compileGo(filepath.Join(from, "go-function"), to, opts)
+	case RustExtension, RustStripped, RustH7, RustH16, RustMusl:
+		return to, compileRust(from, to, name, opts)
 	}
 	return "", fmt.Errorf("no subject is named %q (known: %q)", name, All)
 }
