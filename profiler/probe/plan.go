@@ -76,8 +76,10 @@ func For(p Program) Plan {
 		}
 	} else if address, _, ok := p.Object.LookupFunc("main"); ok {
 		add(Main, "main", p.afterLandingPad(address))
+	} else if address, ok := p.mainFromStart(); ok {
+		add(Main, "main", p.afterLandingPad(address))
 	} else {
-		plan.Missing = append(plan.Missing, "main: the program is stripped and its symbols do not name it")
+		plan.Missing = append(plan.Missing, "main: the program is stripped, its symbols do not name it, and its entry is not that of a known C library")
 	}
 	return plan
 }
