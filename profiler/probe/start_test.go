@@ -80,7 +80,7 @@ func compile(t *testing.T, compiler, source string, flags ...string) (f *elf.Fil
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
+	t.Cleanup(func() { _ = f.Close() })
 	return f, path
 }
 

@@ -32,8 +32,10 @@ const (
 )
 
 // All lists the programs in the order in which they are built.
-var All = []string{Extension, ExtensionStatic, Script, GoExtension, GoStripped, GoFunction,
-	RustExtension, RustStripped, RustH7, RustH16, RustMusl}
+var All = []string{
+	Extension, ExtensionStatic, Script, GoExtension, GoStripped, GoFunction,
+	RustExtension, RustStripped, RustH7, RustH16, RustMusl,
+}
 
 // ErrUnavailable is wrapped by errors that say which tool a program lacks.
 var ErrUnavailable = errors.New("subject cannot be built here")
