@@ -130,6 +130,7 @@ func Report(w io.Writer, r *analysis.Report, o Options) error {
 	p.faults(r)
 	p.requests(r)
 	p.files(r)
+	p.imports(r)
 	p.threads(r)
 	p.quality(r)
 	p.failures(r)
