@@ -459,6 +459,8 @@ const (
 	InitprofProgSoftirqExit        = "softirq_exit"
 	InitprofProgSysEnter           = "sys_enter"
 	InitprofProgSysExit            = "sys_exit"
+	InitprofProgUsdtMulti          = "usdt_multi"
+	InitprofProgUsdtSingle         = "usdt_single"
 	InitprofVarActive              = "active"
 	InitprofVarCallbackBegin       = "callback_begin"
 	InitprofVarCallbackSize        = "callback_size"
@@ -555,6 +557,8 @@ type InitprofProgramSpecs struct {
 	SoftirqExit        *ebpf.ProgramSpec `ebpf:"softirq_exit"`
 	SysEnter           *ebpf.ProgramSpec `ebpf:"sys_enter"`
 	SysExit            *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	UsdtMulti          *ebpf.ProgramSpec `ebpf:"usdt_multi"`
+	UsdtSingle         *ebpf.ProgramSpec `ebpf:"usdt_single"`
 }
 
 // InitprofMapSpecs contains maps before they are loaded into the kernel.
@@ -714,6 +718,8 @@ type InitprofPrograms struct {
 	SoftirqExit        *ebpf.Program `ebpf:"softirq_exit"`
 	SysEnter           *ebpf.Program `ebpf:"sys_enter"`
 	SysExit            *ebpf.Program `ebpf:"sys_exit"`
+	UsdtMulti          *ebpf.Program `ebpf:"usdt_multi"`
+	UsdtSingle         *ebpf.Program `ebpf:"usdt_single"`
 }
 
 func (p *InitprofPrograms) Close() error {
@@ -753,6 +759,8 @@ func (p *InitprofPrograms) Close() error {
 		p.SoftirqExit,
 		p.SysEnter,
 		p.SysExit,
+		p.UsdtMulti,
+		p.UsdtSingle,
 	)
 }
 

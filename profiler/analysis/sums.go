@@ -29,6 +29,7 @@ type sums struct {
 	threads    map[string]*counts
 	tids       map[string]int
 	requests   []*requestValues
+	imports    map[string]*importValues // by path
 	startup    startupSums
 	goroutines goroutineSums
 
@@ -66,7 +67,8 @@ type requestValues struct {
 func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
-		threads: map[string]*counts{}, tids: map[string]int{}, startup: newStartupSums(), goroutines: newGoroutineSums(),
+		threads: map[string]*counts{}, tids: map[string]int{}, imports: map[string]*importValues{},
+		startup: newStartupSums(), goroutines: newGoroutineSums(),
 	}
 }
 
@@ -126,6 +128,7 @@ func (s *sums) add(c ColdStart, run Run) {
 		n.bytes += f.Read
 		n.ns += f.NS
 	}
+	s.addImports(tl, from, to)
 	for _, t := range tl.Threads {
 		label := t.Label()
 		alive := false
@@ -279,6 +282,7 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 			c := s.files[name]
 			r.Files = append(r.Files, File{Path: name, Opens: each(c.count, n), Bytes: each(c.bytes, n), NS: ns[i]})
 		}
+		s.reportImports(r)
 	}
 	if recorded("faults") {
 		f := &Faults{ByMapping: []MappingFault{}}

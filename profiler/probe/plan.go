@@ -22,6 +22,8 @@ type Object interface {
 	ReadAddress(address, n uint64) ([]byte, error)
 	// GoText returns where Go's functions lie in virtual addresses.
 	GoText() (address, size uint64, ok bool)
+	// SDTNotes returns .note.stapsdt and the address of .stapsdt.base.
+	SDTNotes() (notes []byte, base uint64)
 	// HeadersAddress returns where the program headers lie.
 	HeadersAddress() (uint64, bool)
 }
@@ -76,8 +78,9 @@ func For(p Program) Plan {
 	} else if address, ok := p.findMain(); ok {
 		add(RecordMark, Main, "main", p.firstCheap(address))
 	} else {
-		plan.Missing = append(plan.Missing, "main: the program is stripped, and its entry does not tell where main is")
+		plan.Missing = append(plan.Missing, "main: the program is stripped, its symbols do not name it, and its entry is not that of a known C library")
 	}
+	p.forNotes(&plan)
 	if !p.Go {
 		p.forFunctions(&plan)
 	}

@@ -330,22 +330,6 @@ func goroutineAddresses(events []trace.Event) []symbolize.Address {
 	return all
 }
 
-// openMapping opens an object as the subject sees it, or what it has mapped of
-// one that has no name any more.
-func (s *session) openMapping(path string, m *trace.Mapping) (io.ReaderAt, io.Closer, error) {
-	file := strings.TrimSuffix(path, " (deleted)")
-	f, err := os.Open(s.root + "/root" + file)
-	if err != nil || file != path {
-		if f, err = os.Open(fmt.Sprintf("%s/map_files/%x-%x", s.root, m.Start, m.Limit)); err != nil {
-			f, err = os.Open(file) // the subject is gone
-		}
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return f, f, nil
-}
-
 func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
 	e := Entry{Index: index, Traced: traced, Outcome: r.Outcome, Detail: s.redact(r.Detail), Released: r.Released}
 	if r.Outcome == coldstart.Interrupted {

@@ -271,11 +271,7 @@ func (c *Collector) frames(o *Object, m *trace.Mapping, addresses []uint64) map[
 		}
 	}
 	if twin == nil {
-		debug, closer := c.debugFile(o, m)
-		if closer != nil {
-			defer func() { _ = closer.Close() }()
-		}
-		twin = debug
+		twin = c.debugFile(o, m)
 	}
 	const part = 2048
 	found := make([][]Frame, len(addresses))
@@ -391,6 +387,9 @@ func (c *Collector) release(e *cachedObject) {
 		held, oldest := int64(0), ""
 		for key, e := range c.cached {
 			held += e.object.held.Load()
+			if debug := e.object.debug; e.users == 0 && debug != nil {
+				held += debug.held.Load()
+			}
 			if e.users == 0 && (oldest == "" || e.lastUse < c.cached[oldest].lastUse) {
 				oldest = key
 			}
@@ -409,6 +408,9 @@ const maxOpen = 128
 func (e *cachedObject) close() {
 	if e.closer != nil {
 		_ = e.closer.Close()
+	}
+	if e.object.debugCloser != nil {
+		_ = e.object.debugCloser.Close()
 	}
 }
 
