@@ -171,6 +171,15 @@ func TestVerdicts(t *testing.T) {
 		{"crates twice", func(t *testing.T) string {
 			return compile(t, "gcc", "const char a[] = \"/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/syn-1.0.109/src/a.rs/c/registry/src/index.crates.io-1949cf8c6b5b557f/syn-2.0.1/src/b.rs\";\n"+hello+"const void *keep[] = {a};\n")
 		}, "H12", doctor.Applies, "syn 1.0.109, 2.0.1", "cargo tree"},
+		{"PEM blocks", func(t *testing.T) string {
+			return compile(t, "gcc", "const char a[] = \""+strings.Repeat(`-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n`, 25)+"\";\n"+hello+"const void *keep[] = {a};\n")
+		}, "H1", doctor.Inert, "25 PEM blocks", ""},
+		{"trust anchors", func(t *testing.T) string {
+			return compile(t, "gcc", "const char a[] = \"0ISRG Root X1..GTS Root R1..Amazon Root CA 1..GlobalSign Root CA..\";\n"+hello+"const void *keep[] = {a};\n")
+		}, "H1", doctor.Inert, "4 of 8 well-known subjects", ""},
+		{"certificates of the system", func(t *testing.T) string {
+			return compile(t, "gcc", "const char a[] = \"SSL_CERT_FILE\";\n"+hello+"const void *keep[] = {a};\n")
+		}, "H1", doctor.Try, "read at run time", "SSL_CERT_FILE"},
 		{"not compressed", func(t *testing.T) string { return compile(t, "gcc", hello) }, "H10", doctor.Inert, "not packed", ""},
 		{"level 3", func(t *testing.T) string {
 			return compile(t, "gcc", hello, "-march=x86-64-v3", "-mneeded", "-Wa,-mx86-used-note=yes", "-Wl,-z,x86-64-v3")
