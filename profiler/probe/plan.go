@@ -113,7 +113,8 @@ func (plan *Plan) add(o Object, arch string, action Action, kind Kind, name stri
 	}
 	point := Point{Offset: offset, Action: action, Kind: kind, Name: name}
 	if code, err := o.ReadAddress(address, 16); err == nil {
-		point.Steps = !CostOf(arch, code).Cheap()
+		cost := CostOf(arch, code)
+		point.Steps = cost != Emulated && cost != EmulatedNewer
 	}
 	plan.Points = append(plan.Points, point)
 }
