@@ -70,6 +70,8 @@ struct pt_regs {
 #define NR_OPENAT 257
 #define NR_READLINKAT 267
 #define NR_SENDMMSG 307
+#define NR_URETPROBE 335 /* how return probes come back since 6.11 … */
+#define NR_UPROBE 336	 /* … and optimised entry probes since 6.18 */
 #define NR_EXECVEAT 322
 #define NR_OPENAT2 437
 

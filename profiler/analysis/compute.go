@@ -239,6 +239,16 @@ func (a *Accumulator) overhead() *Overhead {
 	if s := summary(a.tracerCPU); s != nil {
 		o.TracerCPUNS = &s.Mean
 	}
+	var estimated int64
+	known := false
+	for _, p := range a.header.Probes {
+		if p.EstimatedNS != nil {
+			estimated, known = estimated+*p.EstimatedNS, true
+		}
+	}
+	if known {
+		o.EstimatedNS = &estimated
+	}
 	if *o == (Overhead{}) {
 		return nil
 	}

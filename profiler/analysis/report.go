@@ -115,6 +115,9 @@ type Probe struct {
 	Status string   `json:"status"`
 	Reason string   `json:"reason,omitempty"` // why it is unavailable, with the cure where there is one
 	Hits   *float64 `json:"hits,omitzero"`
+	// EstimatedNS is what the hits of a cold start cost its subject, by what one
+	// costs on x86-64.
+	EstimatedNS *int64 `json:"estimated_ns,omitzero"`
 }
 
 // Stacks counts the user stacks that were walked.

@@ -84,7 +84,7 @@ func (f Function) plan(plan *probe.Plan, action probe.Action, allowStepping bool
 			add(p, probe.RecordReturn, false)
 		}
 	default:
-		plan.Missing = append(plan.Missing, fmt.Sprintf("%s: its first instruction would be single-stepped, which takes 11 to 16 µs a call: --step-probes asks for it", f.Name))
+		plan.Missing = append(plan.Missing, probe.WouldStep(f.Name))
 	}
 }
 

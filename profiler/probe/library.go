@@ -1,6 +1,6 @@
 package probe
 
-import "fmt"
+import "strings"
 
 // function is a function of C, C++ or Rust of which calls are recorded where a
 // program or library has it.
@@ -53,25 +53,28 @@ func ForLibrary(p Program) Plan {
 }
 
 func (p Program) forFunctions(plan *Plan) {
+	var stepped []string
 	for _, f := range libraryFunctions {
 		address, _, ok := p.Object.LookupFunc(f.name)
 		if !ok {
 			continue
 		}
-		p.call(plan, f, address)
+		// The return probe needs the stack as it is at the entry, so that a
+		// point further inside will not do.
+		at := p.cheapEntry(address, f.args)
+		code, err := p.Object.ReadAddress(at, 16)
+		if err == nil && !p.AllowStepping && !CostOf(p.Arch, code).Cheap() {
+			stepped = append(stepped, f.name)
+			continue
+		}
+		plan.add(p.Object, p.Arch, f.action, Call, f.name, at)
+	}
+	if len(stepped) > 0 {
+		plan.Missing = append(plan.Missing, WouldStep(strings.Join(stepped, ", ")))
 	}
 }
 
-// call plans the recording of a function's calls. The return probe needs the
-// stack as it is at the entry, so that a point further inside will not do.
-func (p Program) call(plan *Plan, f function, address uint64) {
-	at := p.cheapEntry(address, f.args)
-	if !p.AllowStepping {
-		code, err := p.Object.ReadAddress(at, 16)
-		if err == nil && !CostOf(p.Arch, code).Cheap() {
-			plan.Missing = append(plan.Missing, fmt.Sprintf("%s: its first instruction would be single-stepped, which takes 11 to 16 µs a call: --step-probes asks for it", f.name))
-			return
-		}
-	}
-	plan.add(p.Object, p.Arch, f.action, Call, f.name, at)
+// WouldStep is the reason why a plan leaves functions out.
+func WouldStep(functions string) string {
+	return functions + ": would be single-stepped, 11 to 16 µs a call (--step-probes asks for it)"
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
@@ -195,4 +197,51 @@ func (s *session) readFacts(path string) *loader.Facts {
 		return nil
 	}
 	return facts
+}
+
+// What one hit costs a subject on x86-64, in nanoseconds, with its stack where
+// it has one: measured on kernel 6.18 in a virtual machine. A sample's is the
+// timer interrupt there, not the program that it runs.
+var hitNS = map[string]float64{"raw_syscalls": 1200, "sched": 600, "page-faults": 1300, "cpu-clock": 13500}
+
+const (
+	markNS = 700
+	callNS = 1500 // entry and return
+	stepNS = 13500
+)
+
+// listProbes adds what was attached, and what not, to the head.
+func (s *session) listProbes() {
+	cost := maps.Clone(hitNS)
+	for _, p := range s.points {
+		ns := float64(markNS)
+		switch {
+		case p.Action.IsCall():
+			ns = callNS
+		case p.Action == probe.RecordReturn:
+			ns = 0 // in that of the call
+		}
+		if p.Steps {
+			ns += stepNS
+		}
+		cost["uprobe "+p.String()] = ns
+	}
+	for _, p := range s.tracer.Probes() {
+		out := analysis.Probe{Name: p.Name, Status: analysis.ProbeAttached, Reason: p.Reason}
+		if p.Reason != "" {
+			out.Status = analysis.ProbeUnavailable
+			s.manifest.Head.Probes = append(s.manifest.Head.Probes, out)
+			continue
+		}
+		total := int64(p.Hits)
+		if name, ok := strings.CutPrefix(p.Name, "uprobe "); ok {
+			total = s.hits[name]
+		}
+		// The others, which only note contexts or mappings, do not count their hits.
+		if ns, counted := cost[p.Name]; counted {
+			out.Hits = new(float64(total) / float64(max(1, s.traced())))
+			out.EstimatedNS = new(int64(*out.Hits * ns))
+		}
+		s.manifest.Head.Probes = append(s.manifest.Head.Probes, out)
+	}
 }

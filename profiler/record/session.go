@@ -388,20 +388,7 @@ func (s *session) settings(r *coldstart.Result) {
 // finish writes what needs all cold starts and gives the run its name.
 func (s *session) finish() error {
 	if s.tracer != nil {
-		for _, p := range s.tracer.Probes() {
-			out := analysis.Probe{Name: p.Name, Status: analysis.ProbeAttached, Reason: p.Reason}
-			if p.Reason != "" {
-				out.Status = analysis.ProbeUnavailable
-			} else {
-				total := int64(p.Hits)
-				if name, ok := strings.CutPrefix(p.Name, "uprobe "); ok {
-					total = s.hits[name]
-				}
-				hits := float64(total) / float64(max(1, s.traced()))
-				out.Hits = &hits
-			}
-			s.manifest.Head.Probes = append(s.manifest.Head.Probes, out)
-		}
+		s.listProbes()
 	}
 	if err := s.symbols().Write(filepath.Join(s.dir, "symbols")); err != nil {
 		return err
