@@ -112,27 +112,10 @@ int main(void) { int n = 0; now(); long long from = now();
 // fixupPoints plans the probe of _dl_fixup in a program's loader.
 func fixupPoints(b *testing.B, program string) (points []capture.Point) {
 	b.Helper()
-	f, err := os.Open(program)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	o, err := symbolize.OpenObject(f)
-	if err != nil {
-		b.Fatal(err)
-	}
-	ld, err := os.Open(o.Info.Interpreter)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = ld.Close() }()
-	l, err := loader.Locate(ld, loader.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
+	path, l := locateLoader(b, program)
 	for _, p := range l.Plan(false).Points {
 		if p.Name == loader.Fixup {
-			points = append(points, capture.Point{Path: o.Info.Interpreter, Point: p})
+			points = append(points, capture.Point{Path: path, Point: p})
 		}
 	}
 	if len(points) == 0 {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -13,22 +12,19 @@ import (
 // debugLoader are the flags with which a subject's loader says into log what it
 // does, in the cold start that is recorded.
 func debugLoader(log string) []string {
-	return []string{"--env", "LD_DEBUG=files,reloc,bindings,statistics", "--env", "LD_DEBUG_OUTPUT=" + log}
+	return []string{"--env", "LD_DEBUG=files,reloc,bindings", "--env", "LD_DEBUG_OUTPUT=" + log}
 }
 
 // loaderLog is what glibc's loader said about one start.
 type loaderLog struct {
-	lazy         []bound // by _dl_fixup
-	eager        []bound // while an object was relocated
-	opened       []string
-	start, final int // look-ups of symbols, when main began and at the end
+	lazy   []bound  // by _dl_fixup, or dlsym
+	eager  []bound  // while an object was relocated
+	opened []string // by dlopen
 }
 
 var (
 	bindingLine    = regexp.MustCompile("\tbinding file (.+) \\[[0-9]+\\] to (.+) \\[[0-9]+\\]: (?:normal|protected) symbol `([^']+)'")
 	relocationLine = regexp.MustCompile(`\trelocation processing: (.+?)(?: \(lazy\))?$`)
-	startLine      = regexp.MustCompile(`\t\s*number of relocations: ([0-9]+)`)
-	finalLine      = regexp.MustCompile(`\tfinal number of relocations: ([0-9]+)`)
 	openedLine     = regexp.MustCompile(`\topening file=(.*) \[[0-9]+\]; direct_opencount=`)
 )
 
@@ -52,12 +48,6 @@ func readLoaderLog(t *testing.T, log, end string) loaderLog {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		line := lines.Text()
-		if m := finalLine.FindStringSubmatch(line); m != nil {
-			l.final, _ = strconv.Atoi(m[1])
-		}
-		if m := startLine.FindStringSubmatch(line); m != nil && l.start == 0 {
-			l.start, _ = strconv.Atoi(m[1])
-		}
 		if ended {
 			continue
 		}
