@@ -89,6 +89,9 @@ func lazyBindingCheck() error {
 		if m := relocationLine.FindStringSubmatch(line); m != nil {
 			relocating = m[1]
 		}
+		if strings.Contains(line, "\tcalling fini: ") {
+			break // the program ends, after the recording
+		}
 		if strings.Contains(line, "\tcalling init: ") || strings.Contains(line, "\tinitialize program: ") {
 			relocating = ""
 		}
