@@ -127,6 +127,28 @@ func (c *computation) loader() {
 	c.lookups()
 }
 
+// musl finds the stages of musl's loader: each lasts until the next one, the last
+// one until the program's entry.
+func (c *computation) musl() {
+	stages := map[int]*trace.Mark{} // by process: the one that it is in
+	for _, m := range c.Timeline.Marks {
+		if !c.inside(m.Time) {
+			continue
+		}
+		stage := m.Kind == trace.MarkEnter && slices.Contains(loader.MuslStages, m.Name)
+		if !stage && m.Kind != trace.MarkEntry && m.Kind != trace.MarkMain {
+			continue
+		}
+		if s := stages[m.PID]; s != nil {
+			c.stage(s, m.Time)
+			delete(stages, m.PID)
+		}
+		if stage {
+			stages[m.PID] = m
+		}
+	}
+}
+
 // definer returns the object that defines the function in a mapped file. What
 // lies in the vDSO, such as time, was chosen by an IFUNC of the C library.
 func (c *computation) definer(path string) string {
