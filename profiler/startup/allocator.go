@@ -190,6 +190,10 @@ func (c *computation) allocatorOf(call *trace.Call, jemalloc bool) (name, functi
 			if base, f = path.Base(l.Module), l.Function(); l.Module == "" {
 				continue
 			}
+			if isLibc(l.Module) && c.Timeline.SyscallName(call.Syscall) == "brk" {
+				// By sbrk, which has a frame: who called that is not known.
+				return c.breaker(), ""
+			}
 		}
 		if name, function := c.allocatorNamed(call, l.Module, base, f, jemalloc); name != "unknown" || n > 0 || f != "" {
 			return name, function
@@ -199,6 +203,19 @@ func (c *computation) allocatorOf(call *trace.Call, jemalloc bool) (name, functi
 		return "glibc", ""
 	}
 	return "unknown", ""
+}
+
+// breaker is whose allocator moves the program's break: glibc's, unless a
+// library takes its place.
+func (c *computation) breaker() string {
+	for object := range c.Facts {
+		for _, name := range []string{"tcmalloc", "jemalloc", "mimalloc"} {
+			if strings.Contains(path.Base(object), "lib"+name) {
+				return name
+			}
+		}
+	}
+	return "glibc"
 }
 
 func (c *computation) allocatorNamed(call *trace.Call, module, base, f string, jemalloc bool) (name, function string) {
