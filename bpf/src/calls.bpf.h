@@ -100,7 +100,8 @@ static __always_inline void read_faults(__u32 *minor, __u32 *major)
 }
 
 /* Fills a record from an open call; end 0 says that it did not return. */
-static __always_inline void fill_call(struct call_record *r, const struct open_call *open, __u64 id, __u64 end)
+static __always_inline void fill_call(struct call_record *r, const struct open_call *open, __u64 id,
+				      __u64 end)
 {
 	int i;
 

@@ -102,7 +102,8 @@ static __always_inline struct thread *watched_thread(void)
 	return active ? current_thread() : 0;
 }
 
-static __always_inline void fill_header_at(struct event_header *h, __u8 kind, __u16 size, __u64 id, __u64 ktime_ns)
+static __always_inline void fill_header_at(struct event_header *h, __u8 kind, __u16 size, __u64 id,
+					   __u64 ktime_ns)
 {
 	h->kind = kind;
 	h->truncation = 0;
