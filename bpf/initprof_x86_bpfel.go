@@ -150,7 +150,7 @@ type InitprofEventMark struct {
 	Id    uint64
 	Value uint64
 	Kind  uint32
-	Pad   uint32
+	Spent uint32
 }
 
 type InitprofEventSample struct {

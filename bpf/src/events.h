@@ -161,7 +161,7 @@ struct event_mark {
 	__u64 id;    /* of a span; of the goroutine (address of its g) at Go's own functions */
 	__u64 value; /* MARK_ADDRESS in Go: the word at the first argument + 8 */
 	__u32 kind;  /* enum mark_kind */
-	__u32 pad;
+	__u32 spent; /* ns that noting it took: what it marks began so much later. 0: not known */
 };
 
 enum mark_kind {

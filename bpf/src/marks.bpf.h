@@ -13,7 +13,7 @@ struct mark_record {
 	char text[MARK_TEXT];
 };
 
-static __always_inline int mark_address(struct pt_regs *regs, __u64 id, __u64 value)
+static __always_inline int mark_address(struct pt_regs *regs)
 {
 	struct event_mark e = {};
 
@@ -22,8 +22,6 @@ static __always_inline int mark_address(struct pt_regs *regs, __u64 id, __u64 va
 	count(COUNTER_MARK_HITS);
 	fill_header(&e.h, EVENT_MARK, sizeof(e));
 	e.ip = REGS_IP(regs);
-	e.id = id;
-	e.value = value;
 	e.kind = MARK_ADDRESS;
 	emit(&e, sizeof(e));
 	return 0;
@@ -33,12 +31,23 @@ static __always_inline int mark_address(struct pt_regs *regs, __u64 id, __u64 va
  * which is given a package's initTask, the first init function behind its head. */
 static __always_inline int mark_go(struct pt_regs *regs)
 {
-	__u64 value = 0;
+	struct event_mark e = {};
+	__u64 now;
 
 	if (!active)
 		return 0;
-	bpf_probe_read_user(&value, sizeof(value), (void *)REGS_GO_ARG0(regs) + 8);
-	return mark_address(regs, REGS_GO_G(regs), value);
+	now = bpf_ktime_get_ns();
+	if (!watched_thread())
+		return 0;
+	count(COUNTER_MARK_HITS);
+	fill_header_at(&e.h, EVENT_MARK, sizeof(e), bpf_get_current_pid_tgid(), now);
+	e.ip = REGS_IP(regs);
+	e.id = REGS_GO_G(regs);
+	bpf_probe_read_user(&e.value, sizeof(e.value), (void *)REGS_GO_ARG0(regs) + 8);
+	e.kind = MARK_ADDRESS;
+	e.spent = bpf_ktime_get_ns() - now;
+	emit(&e, sizeof(e));
+	return 0;
 }
 
 /* Arguments of checkpoint.mark, in Go's stack-based calling convention (ABI0):
@@ -139,13 +148,13 @@ int usdt_multi(struct pt_regs *ctx)
 SEC("uprobe")
 int address_single(struct pt_regs *ctx)
 {
-	return mark_address(ctx, 0, 0);
+	return mark_address(ctx);
 }
 
 SEC("uprobe.multi")
 int address_multi(struct pt_regs *ctx)
 {
-	return mark_address(ctx, 0, 0);
+	return mark_address(ctx);
 }
 
 SEC("uprobe")

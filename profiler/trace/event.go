@@ -176,6 +176,9 @@ type Mark struct {
 	// points to: of runtime.doInit1, which gets a package's initTask, the
 	// address of the package's first init function. It means nothing else.
 	Value uint64
+	// Spent is how long noting it took, in nanoseconds: what it marks began so
+	// much later. 0: not known.
+	Spent int64
 }
 
 // FunctionCall is one call of a probed function that is not Go's. Its stack is

@@ -33,6 +33,8 @@ func check(steps []string) int {
 				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
 				calls:  map[string]float64{"execve": 1, "listen": 1},
 			}))
+		case "startup":
+			err = startupCheck()
 		default:
 			err = errors.New("no such step")
 		}

@@ -19,7 +19,7 @@ func main() {
 	if os.Getpid() != 1 {
 		// Outside its own machine it changes nothing.
 		if len(os.Args) < 2 {
-			fmt.Fprintln(os.Stderr, "usage: check bpf|capture|stacks|record …")
+			fmt.Fprintln(os.Stderr, "usage: check bpf|capture|stacks|record|startup …")
 			os.Exit(2)
 		}
 		os.Exit(check(os.Args[1:]))
