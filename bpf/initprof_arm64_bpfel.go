@@ -128,8 +128,8 @@ type InitprofEventStack struct {
 	Registers [33]uint64
 	Start     uint64
 	Top       uint64
-	Bytes     uint32
-	Missing   uint32
+	Bytes     uint64
+	Missing   uint64
 }
 
 type InitprofEventSwitch struct {
@@ -211,7 +211,7 @@ type InitprofStackLimits uint32
 
 const (
 	InitprofStackLimitsSTACK_PIECE    InitprofStackLimits = 1024
-	InitprofStackLimitsMAX_STACK_COPY InitprofStackLimits = 32768
+	InitprofStackLimitsMAX_STACK_COPY InitprofStackLimits = 65536
 )
 
 type InitprofSwitchRecord struct {
@@ -263,6 +263,8 @@ type InitprofThread struct {
 	FaultInKernel uint32
 	Runnable      uint32
 	StackTop      uint64
+	Stack         uint32
+	Pad           uint32
 	Framed        uint64
 }
 

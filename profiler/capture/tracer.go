@@ -28,7 +28,7 @@ type Options struct {
 	NoStacks   bool  // events without stacks, samples excepted
 	SampleHz   int   // default 999, at most MaxSampleHz
 	CPUs       []int // on which the subject may run; default all that this process may use
-	RingBytes  int   // default 32 MiB, a power of two
+	RingBytes  int   // default 64 MiB, a power of two
 	Unwinders  int   // stacks unwound at a time after a cold start; default GOMAXPROCS
 }
 
@@ -38,7 +38,7 @@ const MaxSampleHz = 20000
 
 const (
 	defaultSampleHz  = 999
-	defaultRingBytes = 32 << 20
+	defaultRingBytes = 64 << 20
 )
 
 // Tracer watches cold starts, one at a time: Arm, then start the process that
@@ -138,7 +138,7 @@ func (t *Tracer) openReader() error {
 	t.reader = reader
 	t.closers = append(t.closers, reader.Close)
 	return t.set(map[string]any{
-		"wakeup_bytes": uint64(t.opts.RingBytes / 4),
+		"wakeup_bytes": uint64(t.opts.RingBytes / 2),
 		"copies_bytes": uint64(t.opts.RingBytes / 4 * 3),
 		"with_stacks":  boolean(!t.opts.NoStacks),
 		"cpu_mask":     cpuMask(t.opts.CPUs),

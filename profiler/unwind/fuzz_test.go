@@ -97,7 +97,7 @@ func FuzzProgram(f *testing.F) {
 			}
 			steps := 0
 			w := walk{arch: a, at: 0x1000 + at%0x1000, steps: &steps}
-			w.stack = &Stack{Memory: Region{Start: 0x7000, Bytes: bytes.Repeat([]byte{0x10, 0x70, 0, 0, 0, 0, 0, 0}, 64), Missing: uint32(at)}}
+			w.stack = &Stack{Memory: Region{Start: 0x7000, Bytes: bytes.Repeat([]byte{0x10, 0x70, 0, 0, 0, 0, 0, 0}, 64), Missing: at}}
 			for i := range w.regs {
 				w.regs[i] = 0x7000 + uint64(i)*8
 			}

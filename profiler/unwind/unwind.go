@@ -10,7 +10,7 @@ import (
 type Region struct {
 	Start   uint64
 	Bytes   []byte
-	Missing uint32 // bit i: the i-th piece of PieceBytes could not be read
+	Missing uint64 // bit i: the i-th piece of PieceBytes could not be read
 }
 
 // PieceBytes is the size of a piece of a Region that can be missing.
