@@ -40,6 +40,7 @@ func (t *Tracer) unwindStacks(raw *Raw, c *copies, events []trace.Event) {
 	u := unwinding{
 		tables: &t.tables, subject: raw.SubjectPID, arch: raw.Arch, copies: c.list,
 		spaces: trace.NewSpaces(events), results: make([]unwound, len(c.list)),
+		callers: newCallers(t.framed, events),
 	}
 	u.run(t.opts.Unwinders)
 	raw.Records = u.rewrite(raw.Records)
@@ -53,6 +54,7 @@ type unwinding struct {
 	spaces  *trace.Spaces
 	copies  []copied
 	results []unwound // of copies
+	callers *callers
 }
 
 // unwound is what a copy gave.
@@ -169,7 +171,7 @@ func (u *unwinding) rewrite(records []byte) []byte {
 		record := data[:h.Size]
 		data = data[h.Size:]
 		if h.Stack == 0 {
-			out = append(out, record...)
+			out = u.callers.insert(out, record)
 			continue
 		}
 		i, ok := found[key{h.Tid, h.Stack}]

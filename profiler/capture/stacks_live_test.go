@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
 )
@@ -76,7 +77,12 @@ func namer(t *testing.T, events []trace.Event) func(e trace.Event) []string {
 	return func(e trace.Event) (names []string) {
 		for i, a := range userStack(e).User {
 			l := resolver.Resolve(e.Head().PID, e.Head().Time, a, false, i > 0)
-			names = append(names, l.Function())
+			if len(l.Frames) == 0 {
+				names = append(names, "")
+			}
+			for _, f := range l.Frames { // inlined calls included
+				names = append(names, f.Function)
+			}
 		}
 		return names
 	}
@@ -340,4 +346,73 @@ int main(void) {
 			}
 		}
 	}
+}
+
+// Go's stacks are walked by frame pointer and not copied, and the functions
+// without a frame that make its system calls do not hide who called them.
+func TestGoStacksAreWalkedByFramePointer(t *testing.T) {
+	subject := buildGo(t, `package main
+
+import "syscall"
+
+//go:noinline
+func ask(n int) int { return syscall.Getppid() + n }
+
+func main() {
+	for i := range 1000 {
+		ask(i)
+	}
+}
+`)
+	f, err := os.Open(subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	object, err := symbolize.OpenObject(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracer := needBPF(t, capture.Options{})
+	if err := tracer.TrustFramePointers(probe.For(probe.Program{Object: object, Entry: object.Info.Entry, Go: true}).Framed); err != nil {
+		t.Fatal(err)
+	}
+	raw, events := record(t, tracer, subject)
+	if raw.Hits.Copies > 30 { // of the holder, which is no Go program to the tracer
+		t.Errorf("%d stacks were copied", raw.Hits.Copies)
+	}
+	names := namer(t, events)
+	asked := 0
+	for _, e := range events {
+		s, ok := e.(*trace.Syscall)
+		if !ok || trace.SyscallName(raw.Arch, s.Number) != "getppid" {
+			continue
+		}
+		stack := names(e)
+		if i := slices.Index(stack, "main.ask"); i > 0 && stack[i-1] == "syscall.Getppid" &&
+			slices.Equal(stack[i+1:], []string{"main.main", "runtime.main", "runtime.goexit"}) {
+			asked++
+		} else {
+			t.Logf("%q", stack)
+		}
+	}
+	if asked != 1000 {
+		t.Errorf("%d whole stacks of getppid, want 1000", asked)
+	}
+}
+
+// buildGo compiles a Go program.
+func buildGo(t *testing.T, source string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, "program")
+	cmd := exec.Command(needTool(t, "go"), "build", "-o", out, filepath.Join(dir, "main.go"))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	return out
 }

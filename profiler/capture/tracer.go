@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/initprof/initprof/bpf"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -54,6 +55,7 @@ type Tracer struct {
 	mmaps      []*mmapRing
 	marks      marks
 	tables     tables
+	framed     probe.Framed
 
 	mu      sync.Mutex
 	records []byte // of the cold start under way; guarded by mu

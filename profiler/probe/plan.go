@@ -21,6 +21,8 @@ type Object interface {
 	GoText() (address, size uint64, ok bool)
 	// HeadersAddress returns where the program headers lie.
 	HeadersAddress() (uint64, bool)
+	// Frameless tells whether Go code at an address has no frame.
+	Frameless(address uint64) bool
 }
 
 // Kind is what reaching a point means.
@@ -64,6 +66,9 @@ type Framed struct {
 	Size          uint64
 	CallbackBegin uint64 // of crosscall2, through which C calls Go, from Begin on
 	CallbackSize  uint64
+	// Frameless tells whether code has no frame, so that its caller's address is
+	// at the stack's top or in the link register; from the entry on.
+	Frameless func(fromEntry int64) bool
 }
 
 const checkpointMarker = "github.com/initprof/initprof/extension/checkpoint.mark"
@@ -104,7 +109,10 @@ func (p Program) framed() Framed {
 	if !ok || !known || p.Entry == headers {
 		return Framed{}
 	}
-	f := Framed{Program: p.Entry - headers, Begin: int64(text - p.Entry), Size: size}
+	f := Framed{
+		Program: p.Entry - headers, Begin: int64(text - p.Entry), Size: size,
+		Frameless: func(fromEntry int64) bool { return p.Object.Frameless(p.Entry + uint64(fromEntry)) },
+	}
 	if address, size, ok := p.Object.LookupFunc("crosscall2"); ok && address >= text {
 		f.CallbackBegin, f.CallbackSize = address-text, size
 	}
