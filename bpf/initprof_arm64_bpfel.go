@@ -166,8 +166,8 @@ type InitprofEventStack struct {
 	Registers [33]uint64
 	Start     uint64
 	Top       uint64
-	Bytes     uint32
-	Missing   uint32
+	Bytes     uint64
+	Missing   uint64
 }
 
 type InitprofEventSwitch struct {
@@ -324,7 +324,7 @@ type InitprofStackLimits uint32
 
 const (
 	InitprofStackLimitsSTACK_PIECE    InitprofStackLimits = 1024
-	InitprofStackLimitsMAX_STACK_COPY InitprofStackLimits = 32768
+	InitprofStackLimitsMAX_STACK_COPY InitprofStackLimits = 65536
 )
 
 type InitprofSwitchRecord struct {
@@ -380,6 +380,8 @@ type InitprofThread struct {
 	Runnable      uint32
 	_             [4]byte
 	StackTop      uint64
+	Stack         uint32
+	Pad           uint32
 	Framed        uint64
 }
 

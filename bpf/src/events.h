@@ -224,14 +224,13 @@ struct event_stack {
 	__u64 registers[STACK_REGISTERS]; /* the beginning of struct pt_regs */
 	__u64 start;			  /* address of the first byte behind */
 	__u64 top;			  /* where the thread's stack begins; 0: unknown */
-	__u32 bytes;			  /* copied, behind the fixed part */
-	__u32 missing;			  /* bit i: STACK_PIECE bytes at i * STACK_PIECE could not be read */
+	__u64 bytes;			  /* copied, behind the fixed part */
+	__u64 missing;			  /* bit i: STACK_PIECE bytes at i * STACK_PIECE could not be read */
 };
 
 enum stack_limits {
 	STACK_PIECE = 1024,
-	/* Of 3,400 stacks of python importing ssl and http.client none but one is larger. */
-	MAX_STACK_COPY = 32768,
+	MAX_STACK_COPY = 65536,
 };
 
 _Static_assert(sizeof(struct event_header) == 40, "event_header");

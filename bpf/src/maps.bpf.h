@@ -15,7 +15,9 @@ struct thread {
 	__u64 goid;	 /* goroutines.bpf.h */
 	__u32 runnable;	 /* waits for a CPU: it counts in waiting_for_cpu */
 	__u64 stack_top; /* where its stack began; 0: unknown */
-	__u64 framed;	 /* begin of the code that keeps frame pointers; 0: none is known to */
+	__u32 stack;	 /* key of the copy made in this system call; 0: none */
+	__u32 pad;
+	__u64 framed; /* begin of the code that keeps frame pointers; 0: none is known to */
 };
 
 /* tid → what it is doing; being in it is what makes a thread the subject's */

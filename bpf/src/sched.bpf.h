@@ -314,6 +314,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *p, int old_tid, struct linu
 	read_auxv(&r->e, p);
 	t->stack_top = BPF_CORE_READ(p, mm, start_stack);
 	t->framed = 0;
+	t->stack = 0;
 	if (framed_program && r->e.entry - r->e.program_hdrs == framed_program)
 		t->framed = r->e.entry + framed_begin;
 	size = bpf_probe_read_kernel_str(r->text, MAX_TEXT, BPF_CORE_READ(bprm, filename));

@@ -40,9 +40,9 @@ static __always_inline int read_pair(struct chunk *c, __u64 address, __u64 *to)
 }
 
 /* Reads as many pieces as can be read, and notes which cannot. */
-static __always_inline __u32 read_pieces(void *to, __u64 limit, __u64 from)
+static __always_inline __u64 read_pieces(void *to, __u64 limit, __u64 from)
 {
-	__u32 missing = 0;
+	__u64 missing = 0;
 	__u64 i;
 
 	for (i = 0; i < MAX_STACK_COPY / STACK_PIECE; i++) {
@@ -52,7 +52,7 @@ static __always_inline __u32 read_pieces(void *to, __u64 limit, __u64 from)
 		long error =
 		    bpf_probe_read_user(to + i * STACK_PIECE, STACK_PIECE, (void *)from + i * STACK_PIECE);
 
-		missing |= (__u32)((__u64)error >> 63) << i;
+		missing |= (__u64)error >> 63 << i;
 	}
 	return missing;
 }
@@ -80,7 +80,7 @@ static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64
 		size = limit;
 	}
 	e->bytes = size;
-	e->h.size = sizeof(*e) + size;
+	e->h.size = sizeof(*e); /* the rest does not fit into 16 bits */
 }
 
 /* The size of a reservation must be a constant. */
@@ -119,6 +119,8 @@ static __noinline void copy_stack(struct event_header *h, __u64 top, const struc
 		COPY_STACK(2048);
 	else if (size <= 8192)
 		COPY_STACK(8192);
+	else if (size <= 16384)
+		COPY_STACK(16384);
 	else
 		COPY_STACK(MAX_STACK_COPY);
 }
@@ -199,7 +201,14 @@ static __always_inline void walk_user(struct event_header *h, __u64 *frames, str
 		    frames[n] - t->framed - callback_begin >= callback_size)
 			return;
 	}
+	/* Nothing of the thread runs, and moves its stack, in a system call. */
+	if (t->stack) {
+		h->stack = t->stack;
+		return;
+	}
 	copy_stack(h, t->stack_top, regs);
+	if (t->syscall_nr >= 0)
+		t->stack = h->stack;
 }
 
 /* Appends the kernel's stack behind the user's. */

@@ -170,6 +170,7 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 	t->args[5] = REGS_ARG5(regs);
 	t->syscall_nr = nr;
 	t->syscall_ns = bpf_ktime_get_ns();
+	t->stack = 0;
 
 	switch (nr) {
 #ifdef NR_OPEN
@@ -227,6 +228,7 @@ static __always_inline void emit_syscall(struct thread *t, struct pt_regs *regs,
 	if (regs && with_stacks)
 		walk_user(&r->e.h, r->frames, &r->chunk, regs);
 	t->syscall_nr = -1;
+	t->stack = 0;
 	emit_with_frames(r, sizeof(r->e));
 }
 

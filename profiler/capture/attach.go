@@ -196,6 +196,7 @@ func (t *Tracer) openMmaps() error {
 // pointers by them, in all cold starts to come. All others are copied, which
 // costs more, and unwound.
 func (t *Tracer) TrustFramePointers(f probe.Framed) error {
+	t.framed = f
 	return t.set(map[string]any{
 		"framed_program": f.Program, "framed_begin": f.Begin, "framed_size": f.Size,
 		"callback_begin": f.CallbackBegin, "callback_size": f.CallbackSize,

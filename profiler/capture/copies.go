@@ -33,7 +33,7 @@ type copiedThread struct {
 }
 
 const (
-	maxStackCopy = uint32(bpf.InitprofStackLimitsMAX_STACK_COPY)
+	maxStackCopy = uint64(bpf.InitprofStackLimitsMAX_STACK_COPY)
 	copiesBlock  = 4 << 20
 	// The copies of a thread between two complete ones are unwound by one
 	// goroutine, in their order.
@@ -43,7 +43,7 @@ const (
 // add keeps an EVENT_STACK record, which may be longer than it says.
 func (c *copies) add(record []byte) {
 	head, body, err := body[bpf.InitprofEventStack](record)
-	if err != nil || int(head.Bytes) > len(body) || head.Bytes > maxStackCopy {
+	if err != nil || head.Bytes > uint64(len(body)) || head.Bytes > maxStackCopy {
 		return // its event will miss it
 	}
 	body = body[:head.Bytes]

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/initprof/initprof/bpf"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -31,7 +32,7 @@ type Options struct {
 	NoStacks        bool  // events without stacks, samples excepted
 	SampleHz        int   // default 999, at most MaxSampleHz
 	CPUs            []int // on which the subject may run; default all that this process may use
-	RingBytes       int   // default 32 MiB, a power of two
+	RingBytes       int   // default 64 MiB, a power of two
 	Unwinders       int   // stacks unwound at a time after a cold start; default GOMAXPROCS
 }
 
@@ -41,7 +42,7 @@ const MaxSampleHz = 20000
 
 const (
 	defaultSampleHz  = 999
-	defaultRingBytes = 32 << 20
+	defaultRingBytes = 64 << 20
 )
 
 // Tracer watches cold starts, one at a time: Arm, then start the process that
@@ -58,6 +59,7 @@ type Tracer struct {
 	points     attachedPoints
 	goroutines goroutines
 	tables     tables
+	framed     probe.Framed
 
 	mu      sync.Mutex
 	records []byte // of the cold start under way; guarded by mu
@@ -142,7 +144,7 @@ func (t *Tracer) openReader() error {
 	t.reader = reader
 	t.closers = append(t.closers, reader.Close)
 	return t.set(map[string]any{
-		"wakeup_bytes": uint64(t.opts.RingBytes / 4),
+		"wakeup_bytes": uint64(t.opts.RingBytes / 2),
 		"copies_bytes": uint64(t.opts.RingBytes / 4 * 3),
 		"with_stacks":  boolean(!t.opts.NoStacks),
 		"cpu_mask":     cpuMask(t.opts.CPUs),

@@ -26,6 +26,8 @@ type Object interface {
 	SDTNotes() (notes []byte, base uint64)
 	// HeadersAddress returns where the program headers lie.
 	HeadersAddress() (uint64, bool)
+	// Frameless tells whether Go code at an address has no frame.
+	Frameless(address uint64) bool
 }
 
 // Program is a subject's file and what its headers tell.
@@ -54,6 +56,9 @@ type Framed struct {
 	Size          uint64
 	CallbackBegin uint64 // of crosscall2, through which C calls Go, from Begin on
 	CallbackSize  uint64
+	// Frameless tells whether code has no frame, so that its caller's address is
+	// at the stack's top or in the link register; from the entry on.
+	Frameless func(fromEntry int64) bool
 }
 
 const checkpointMarker = "github.com/initprof/initprof/extension/checkpoint.mark"
@@ -98,7 +103,10 @@ func (p Program) Framed() Framed {
 	if !ok || !known || p.Entry == headers {
 		return Framed{}
 	}
-	f := Framed{Program: p.Entry - headers, Begin: int64(text - p.Entry), Size: size}
+	f := Framed{
+		Program: p.Entry - headers, Begin: int64(text - p.Entry), Size: size,
+		Frameless: func(fromEntry int64) bool { return p.Object.Frameless(p.Entry + uint64(fromEntry)) },
+	}
 	if address, size, ok := p.Object.LookupFunc("crosscall2"); ok && address >= text {
 		f.CallbackBegin, f.CallbackSize = address-text, size
 	}

@@ -15,6 +15,22 @@ func (o *Object) GoText() (address, size uint64, ok bool) {
 	return first.entry, last.end - first.entry, true
 }
 
+// Frameless tells whether a Go function has not moved the stack pointer at an
+// address: so it is at its first instructions, and nowhere in those without a frame.
+// There the caller's address is the word at the stack's top (amd64) or in the
+// link register (arm64), and frame pointers miss it.
+func (o *Object) Frameless(address uint64) bool {
+	t := o.goTable()
+	if t == nil {
+		return false
+	}
+	f, ok := t.function(t.findFunc(address))
+	if !ok || address < f.entry || address >= f.end {
+		return false
+	}
+	return valueAt(t.runs(nil, f.stack, &f), uint32(address-f.entry)) == 0
+}
+
 // HeadersAddress returns the virtual address of the program headers, as AT_PHDR
 // tells it less the load address.
 func (o *Object) HeadersAddress() (uint64, bool) {

@@ -203,6 +203,7 @@ type goFunc struct {
 	name       uint32 // offset in names
 	unit       uint32 // index of its compilation unit's first file in units
 	file, line uint32 // offsets in pcs of the tables pc → file number, line
+	stack      uint32 // offset in pcs of the table pc → how far the stack pointer was moved
 	inlineTree uint32 // offset in pcs of the table pc → index in the inline tree; 0 if none
 	treeOffset uint32 // of the inline tree from go:func.*; valid if inlineTree != 0
 }
@@ -228,7 +229,7 @@ func (t *goTable) function(i int) (f goFunc, ok bool) {
 	b := t.table[off:]
 	f = goFunc{
 		entry: t.entry(i), end: t.entry(i + 1), name: le.Uint32(b[4:]),
-		file: le.Uint32(b[20:]), line: le.Uint32(b[24:]), unit: le.Uint32(b[32:]),
+		stack: le.Uint32(b[16:]), file: le.Uint32(b[20:]), line: le.Uint32(b[24:]), unit: le.Uint32(b[32:]),
 	}
 	if f.end < f.entry {
 		return f, false

@@ -27,6 +27,25 @@ var arm64 = arch{
 	signalLayout: arm64Signal,
 }
 
+// isBehindCall tells whether the instruction before an address is a call.
+func isBehindCall(a *arch, address uint64, space Space) bool {
+	c, ok := space(address - 1)
+	if !ok || c.Table == nil || c.Table.arch != a {
+		return false
+	}
+	const longest = 6
+	b := c.Table.code(c.Address+1-longest, longest)
+	if len(b) < longest {
+		return false
+	}
+	if a == &arm64 {
+		v := le.Uint32(b[2:])
+		return v>>26 == 0x25 || v&0xfffffc1f == 0xd63f0000 || v&0xfffff800 == 0xd73f0800 // bl, blr, blraa
+	}
+	indirect := func(opcode, modrm byte) bool { return opcode == 0xff && modrm&0x38 == 0x10 }
+	return b[1] == 0xe8 || indirect(b[0], b[1]) || indirect(b[3], b[4]) || indirect(b[4], b[5])
+}
+
 // amd64Signal reads struct sigcontext of x86-64.
 func amd64Signal(w *walk, base uint64) bool {
 	order := [...]int{8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7} // r8…r15 di si bp bx dx ax cx sp

@@ -18,7 +18,7 @@ var ErrNotELF = errors.New("not a 64-bit little-endian ELF object")
 // Bounds on what is read of one object, far above what real objects hold.
 const (
 	maxHeaders = 4096      // program or section headers
-	maxSection = 256 << 20 // bytes of .eh_frame_hdr, .eh_frame or .debug_frame
+	maxSection = 128 << 20 // bytes of .eh_frame_hdr, .eh_frame or .debug_frame
 )
 
 // Machines, as e_machine has them.

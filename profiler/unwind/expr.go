@@ -32,7 +32,7 @@ func (w *walk) evaluate(expr []byte, cfa uint64, pushCFA bool) (uint64, bool) {
 		r.bad = true
 	}
 	for steps := 0; r.left() > 0 && !r.bad; steps++ {
-		if steps == maxExprSteps || len(stack) > maxExprStack-2 {
+		if *w.steps++; steps == maxExprSteps || *w.steps > maxSteps || len(stack) > maxExprStack-2 {
 			return 0, false
 		}
 		op := r.u8()

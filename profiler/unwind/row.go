@@ -49,7 +49,11 @@ type state struct {
 const maxRemembered = 32
 
 // row executes the programs of f up to an address.
-func (f *fde) row(a *arch, address uint64) (*row, error) {
+func (t *Table) row(f *fde, address uint64) (*row, error) {
+	a := t.arch
+	if t.work.Add(-int64(len(f.program)+len(f.cie.program))) < 0 {
+		return nil, fmt.Errorf("%w: its programs are too long", errMalformed)
+	}
 	var s, initial state
 	if f.cie.returnColumn >= columns {
 		return nil, fmt.Errorf("%w: return address in column %d", errMalformed, f.cie.returnColumn)

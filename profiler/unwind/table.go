@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 )
 
 // Table is the unwinding table of one ELF object. It is safe for concurrent
@@ -24,9 +25,12 @@ type Table struct {
 
 	index []indexed // of objects without a search table
 
+	work atomic.Int64 // bytes of programs that may still be executed
+
 	mu   sync.Mutex
 	fdes map[uint64]*fde // by their place
 	cies map[uint64]*cie
+	held int // bytes of their programs
 }
 
 // indexed is a function of an object that has no search table.
@@ -64,8 +68,10 @@ type fde struct {
 
 // Bounds on one object's tables.
 const (
-	maxEntry   = 1 << 20 // bytes of one CIE or FDE
-	maxIndexed = 4 << 20 // FDEs of an object without a search table
+	maxEntry   = 1 << 16   // bytes of one CIE or FDE
+	maxIndexed = 1 << 20   // FDEs of an object without a search table
+	maxHeld    = 32 << 20  // bytes of programs kept in memory
+	maxWork    = 256 << 20 // bytes of programs executed
 )
 
 // OpenTable reads where the CFI of an ELF object lies. The object may have
@@ -77,6 +83,7 @@ func OpenTable(r io.ReaderAt) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{object: o, arch: o.arch, goABI: o.isGo(), fdes: map[uint64]*fde{}, cies: map[uint64]*cie{}}
+	t.work.Store(maxWork)
 	t.openSearch(o)
 	if t.search == nil {
 		t.addIndex(o, ".eh_frame", false)
@@ -219,8 +226,7 @@ func (t *Table) parse(s *source, e entry) (*fde, error) {
 }
 
 func (t *Table) cie(s *source, at uint64) (*cie, error) {
-	key := at
-	if c := t.cies[key]; c != nil {
+	if c := t.cies[at]; c != nil {
 		return c, nil
 	}
 	e, err := s.entry(at)
@@ -270,8 +276,18 @@ func (t *Table) cie(s *source, at uint64) (*cie, error) {
 		return nil, fmt.Errorf("%w: CIE at %#x", errMalformed, at)
 	}
 	c.program = r.data[r.at:]
-	t.cies[key] = c
+	t.keep(len(e.body))
+	t.cies[at] = c
 	return c, nil
+}
+
+// keep makes room for n bytes more.
+func (t *Table) keep(n int) {
+	if t.held += n; t.held > maxHeld {
+		clear(t.fdes)
+		clear(t.cies)
+		t.held = n
+	}
 }
 
 // code returns n bytes of the object's code, fewer where the file has no more.
@@ -332,6 +348,7 @@ func (t *Table) find(address uint64) (*fde, error) {
 		if f, err = t.parse(s, e); err != nil {
 			return nil, err
 		}
+		t.keep(len(e.body))
 		t.fdes[offset] = f
 	}
 	if address < f.begin || address >= f.limit {

@@ -10,7 +10,7 @@ import (
 type Region struct {
 	Start   uint64
 	Bytes   []byte
-	Missing uint32 // bit i: the i-th piece of PieceBytes could not be read
+	Missing uint64 // bit i: the i-th piece of PieceBytes could not be read
 }
 
 // PieceBytes is the size of a piece of a Region that can be missing.
@@ -51,8 +51,9 @@ const MaxFrames = 255
 // Unwinder walks stacks, and remembers how to leave each instruction it met.
 // It serves one goroutine.
 type Unwinder struct {
-	rows map[place]*row // nil: known to have no CFI
-	walk walk
+	rows  map[place]*row // nil: known to have no CFI
+	walk  walk
+	steps int // of expressions, so far
 }
 
 type place struct {
@@ -60,8 +61,11 @@ type place struct {
 	address uint64
 }
 
-// maxRows bounds an Unwinder's memory.
-const maxRows = 1 << 18
+// Bounds on an Unwinder's memory and time, which real objects stay far below.
+const (
+	maxRows  = 1 << 18
+	maxSteps = 1 << 28
+)
 
 // walk is the frame that the unwinding has come to.
 type walk struct {
@@ -70,6 +74,7 @@ type walk struct {
 	at    uint64 // program counter
 	stack *Stack
 	why   trace.Truncation // why the last load was not possible
+	steps *int             // of expressions
 }
 
 // NewUnwinder returns an unwinder that remembers nothing yet.
@@ -81,7 +86,7 @@ func NewUnwinder() *Unwinder { return &Unwinder{rows: map[place]*row{}} }
 // tells that the leaf's caller is sure.
 func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64) (_ []uint64, why trace.Truncation, byCFI bool) {
 	w := &u.walk
-	*w = walk{arch: &amd64, regs: s.Registers, at: s.PC, stack: s}
+	*w = walk{arch: &amd64, regs: s.Registers, at: s.PC, stack: s, steps: &u.steps}
 	if goarch == "arm64" {
 		w.arch = &arm64
 	}
@@ -120,6 +125,7 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 			exact = row.signal
 		case w.atTop():
 			return frames, trace.Complete, byCFI
+		case code.Table != nil && !code.Table.goABI && w.byCall(n == 0, space):
 		default:
 			end, why = w.byFramePointer(code.Table != nil && code.Table.goABI, space)
 		}
@@ -148,7 +154,7 @@ func (u *Unwinder) row(t *Table, address uint64, exact bool) (*row, error) {
 			return nil, err
 		}
 		if f != nil {
-			if r, err = f.row(t.arch, address); err != nil {
+			if r, err = t.row(f, address); err != nil {
 				return nil, err
 			}
 		}
@@ -271,6 +277,29 @@ const entrySlack = 256
 func (w *walk) atTop() bool {
 	sp := w.regs[w.arch.sp]
 	return w.stack.Top != 0 && sp <= w.stack.Top && w.stack.Top-sp <= entrySlack
+}
+
+// byCall goes to the caller from a function of an object that says nothing of
+// it, such as _init: to the return address at the stack's top, or one word
+// further where the stack was aligned for a call, or in the link register. It
+// says whether there is one: an address behind a call.
+func (w *walk) byCall(leaf bool, space Space) bool {
+	if w.arch.link != 0 {
+		ra := w.regs[w.arch.link] & w.arch.addressMask
+		if !leaf || !isBehindCall(w.arch, ra, space) {
+			return false
+		}
+		w.at = ra
+		return true
+	}
+	for slot := range uint64(2) {
+		sp := w.regs[w.arch.sp] + 8*slot
+		if ra, ok := w.load(sp); ok && isBehindCall(w.arch, ra, space) {
+			w.at, w.regs[w.arch.sp] = ra, sp+8
+			return true
+		}
+	}
+	return false
 }
 
 // byFramePointer goes to the caller by the frame pointer. Code that is not
