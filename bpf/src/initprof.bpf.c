@@ -14,6 +14,7 @@
 #include "stack.bpf.h"
 #include "goroutines.bpf.h"
 #include "syscalls.bpf.h"
+#include "calls.bpf.h"
 #include "sched.bpf.h"
 #include "faults.bpf.h"
 #include "samples.bpf.h"

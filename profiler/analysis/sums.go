@@ -29,6 +29,7 @@ type sums struct {
 	threads    map[string]*counts
 	tids       map[string]int
 	requests   []*requestValues
+	startup    startupSums
 	goroutines goroutineSums
 
 	stacks struct {
@@ -65,7 +66,7 @@ type requestValues struct {
 func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
-		threads: map[string]*counts{}, tids: map[string]int{}, goroutines: newGoroutineSums(),
+		threads: map[string]*counts{}, tids: map[string]int{}, startup: newStartupSums(), goroutines: newGoroutineSums(),
 	}
 }
 
@@ -92,6 +93,7 @@ func (s *sums) add(c ColdStart, run Run) {
 		return
 	}
 	s.timed++
+	s.startup.add(c.Phases, c.Startup)
 	s.goroutines.add(c)
 	tl, from, to := c.Timeline, c.Phases.Start, c.Phases.End
 	for _, call := range tl.Calls {
@@ -302,6 +304,9 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 			}
 			r.Threads = append(r.Threads, t)
 		}
+	}
+	if recorded("binding") {
+		s.startup.report(r, n, r.Subject.Linkage == "dynamic")
 	}
 	if s.goroutines.known {
 		r.Goroutines = s.goroutines.report(n, single)

@@ -98,7 +98,7 @@ func (t *Tracer) attachTransitions(path string, offset uint64) (link.Link, *ebpf
 	if err != nil {
 		return nil, nil, err
 	}
-	if multi := t.collection.Programs["goroutine_multi"]; multi != nil && !t.marks.withoutMulti {
+	if multi := t.collection.Programs["goroutine_multi"]; multi != nil && !t.points.withoutMulti {
 		l, err := executable.UprobeMulti(nil, multi, &link.UprobeMultiOptions{Addresses: []uint64{offset}})
 		if err == nil {
 			return l, multi, nil
@@ -107,7 +107,7 @@ func (t *Tracer) attachTransitions(path string, offset uint64) (link.Link, *ebpf
 		if !errors.Is(err, ebpf.ErrNotSupported) && !errors.Is(err, unix.EINVAL) {
 			return nil, nil, err
 		}
-		t.marks.withoutMulti = true
+		t.points.withoutMulti = true
 	}
 	single, err := t.program("goroutine_single")
 	if err != nil {

@@ -26,12 +26,13 @@ type Options struct {
 	NoSched         bool // neither off-CPU time nor run-queue waits
 	NoFaults        bool
 	NoSamples       bool
-	NoGoroutines    bool
-	CheapGoroutines bool  // without a uprobe: what runs, not what waits
+	NoCalls         bool  // neither the loader's functions nor the runtime's and libraries': marks alone
 	NoStacks        bool  // events without stacks, samples excepted
 	SampleHz        int   // default 999, at most MaxSampleHz
 	CPUs            []int // on which the subject may run; default all that this process may use
 	RingBytes       int   // default 16 MiB, a power of two
+	NoGoroutines    bool
+	CheapGoroutines bool // without a uprobe: what runs, not what waits
 }
 
 // MaxSampleHz bounds the sampling rate: on virtual machines a tick costs more
@@ -54,7 +55,7 @@ type Tracer struct {
 	closers    []func() error // in the order of attaching
 	clocks     []int          // perf events of the sampling clocks
 	mmaps      []*mmapRing
-	marks      marks
+	points     attachedPoints
 	goroutines goroutines
 
 	mu      sync.Mutex
@@ -238,6 +239,9 @@ func (t *Tracer) clear() error {
 			return fmt.Errorf("forget a thread: %w", err)
 		}
 	}
+	if err := t.clearCalls(); err != nil {
+		return err
+	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count the CPUs: %w", err)
@@ -298,7 +302,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.marks.points, Goroutines: t.goroutines.plan, CheapGoroutines: t.opts.CheapGoroutines}
+	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.points.points, Goroutines: t.goroutines.plan, CheapGoroutines: t.opts.CheapGoroutines}
 	if len(t.clocks) > 0 {
 		raw.SampleHz = t.opts.SampleHz
 	}
@@ -306,6 +310,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	raw.Records, t.records = t.records, nil
 	t.mu.Unlock()
 	raw.Records = append(raw.Records, t.openSyscalls()...)
+	raw.Records = append(raw.Records, t.openCalls()...)
 	if err := t.account(raw); err != nil {
 		return nil, err
 	}
@@ -360,6 +365,7 @@ func (t *Tracer) account(raw *Raw) error {
 		RingBuffer: sum(bpf.InitprofCounterCOUNTER_LOST_RINGBUF),
 		Threads:    sum(bpf.InitprofCounterCOUNTER_LOST_THREADS),
 		Faults:     sum(bpf.InitprofCounterCOUNTER_LOST_FAULTS),
+		Calls:      sum(bpf.InitprofCounterCOUNTER_LOST_CALLS),
 		Goroutines: sum(bpf.InitprofCounterCOUNTER_LOST_GOROUTINES),
 	}
 	raw.Hits = Hits{
@@ -368,6 +374,7 @@ func (t *Tracer) account(raw *Raw) error {
 		Faults:     sum(bpf.InitprofCounterCOUNTER_FAULT_HITS),
 		Samples:    sum(bpf.InitprofCounterCOUNTER_SAMPLE_HITS),
 		Marks:      sum(bpf.InitprofCounterCOUNTER_MARK_HITS),
+		Calls:      sum(bpf.InitprofCounterCOUNTER_CALL_HITS),
 		Goroutines: sum(bpf.InitprofCounterCOUNTER_GOROUTINE_HITS),
 	}
 	for program, before := range t.missed {
@@ -430,10 +437,7 @@ func (t *Tracer) Close() error {
 		errs = append(errs, c())
 	}
 	t.closers = nil
-	for _, c := range t.marks.closers {
-		errs = append(errs, c())
-	}
-	t.marks.closers = nil
+	errs = append(errs, t.points.detach())
 	errs = append(errs, t.stopGoroutines())
 	if t.collection != nil {
 		t.collection.Close()
