@@ -58,8 +58,16 @@ func (p *printer) objects(r *analysis.Report) {
 	p.heading("objects", fmt.Sprintf("%d relocated in %s; %s symbols bound at once, %s at their first call in %s%s", len(b.Objects),
 		figure.Duration(float64(b.Eager.NS)), figure.Count(b.Eager.Count), figure.Count(b.Lazy.Count), figure.Duration(float64(b.Lazy.NS)), each(r)))
 	t := &table{columns: []column{
-		{name: "object", left: true, flex: true}, {name: "mode", left: true, quiet: true}, {name: "mapped"}, {name: "relocated"}, {name: "constructors"},
-		{name: "faults"}, {name: "relative"}, {name: "eager"}, {name: "lazy"}, {name: "never bound"},
+		{name: "object", left: true, flex: true},
+		{name: "mode", left: true, quiet: true},
+		{name: "mapped"},
+		{name: "relocated"},
+		{name: "constructors"},
+		{name: "faults"},
+		{name: "relative"},
+		{name: "eager"},
+		{name: "lazy"},
+		{name: "never bound"},
 	}}
 	shown := b.Objects[:min(p.Rows, len(b.Objects))]
 	for _, o := range shown {
