@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	pprofile "github.com/google/pprof/profile"
@@ -133,6 +134,20 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 		c.Startup = startup.Compute(startup.Input{Timeline: c.Timeline, Phases: found, Resolver: resolver, Facts: r.Objects})
 	}
 	return c, resolver, warnings
+}
+
+// ColdStart decodes one cold start, counted from 1.
+func (r *Run) ColdStart(index int) (analysis.ColdStart, error) {
+	for _, e := range r.Manifest.ColdStarts {
+		if e.Index == index {
+			c, _, warnings := r.load(e)
+			if c.Timeline == nil || c.Phases == nil {
+				return c, fmt.Errorf("%s: cold start %d was not traced, or cannot be read (%s)", r.Dir, index, strings.Join(warnings, "; "))
+			}
+			return c, nil
+		}
+	}
+	return analysis.ColdStart{}, fmt.Errorf("%s: there is no cold start %d", r.Dir, index)
 }
 
 // Report computes the report of all cold starts, or of one, counted from 1.
