@@ -19,13 +19,28 @@ const (
 	InitprofCounterCOUNTER_LOST_RINGBUF InitprofCounter = 0
 	InitprofCounterCOUNTER_LOST_THREADS InitprofCounter = 1
 	InitprofCounterCOUNTER_LOST_FAULTS  InitprofCounter = 2
-	InitprofCounterCOUNTER_SYSCALL_HITS InitprofCounter = 3
-	InitprofCounterCOUNTER_SCHED_HITS   InitprofCounter = 4
-	InitprofCounterCOUNTER_FAULT_HITS   InitprofCounter = 5
-	InitprofCounterCOUNTER_SAMPLE_HITS  InitprofCounter = 6
-	InitprofCounterCOUNTER_MARK_HITS    InitprofCounter = 7
-	InitprofCounterCOUNTERS             InitprofCounter = 8
+	InitprofCounterCOUNTER_LOST_CALLS   InitprofCounter = 3
+	InitprofCounterCOUNTER_SYSCALL_HITS InitprofCounter = 4
+	InitprofCounterCOUNTER_SCHED_HITS   InitprofCounter = 5
+	InitprofCounterCOUNTER_FAULT_HITS   InitprofCounter = 6
+	InitprofCounterCOUNTER_SAMPLE_HITS  InitprofCounter = 7
+	InitprofCounterCOUNTER_MARK_HITS    InitprofCounter = 8
+	InitprofCounterCOUNTER_CALL_HITS    InitprofCounter = 9
+	InitprofCounterCOUNTERS             InitprofCounter = 10
 )
+
+type InitprofEventCall struct {
+	_             structs.HostLayout
+	H             InitprofEventHeader
+	EndNs         uint64
+	Ip            uint64
+	Args          [3]uint64
+	Ret           uint64
+	ObjectBase    uint64
+	ObjectDynamic uint64
+	MinorFaults   uint32
+	MajorFaults   uint32
+}
 
 type InitprofEventExec struct {
 	_           structs.HostLayout
@@ -80,18 +95,20 @@ type InitprofEventHeader struct {
 type InitprofEventKind uint32
 
 const (
-	InitprofEventKindEVENT_SYSCALL InitprofEventKind = 1
-	InitprofEventKindEVENT_PATH    InitprofEventKind = 2
-	InitprofEventKindEVENT_REQUEST InitprofEventKind = 3
-	InitprofEventKindEVENT_SWITCH  InitprofEventKind = 4
-	InitprofEventKindEVENT_WAKING  InitprofEventKind = 5
-	InitprofEventKindEVENT_FORK    InitprofEventKind = 6
-	InitprofEventKindEVENT_EXEC    InitprofEventKind = 7
-	InitprofEventKindEVENT_EXIT    InitprofEventKind = 8
-	InitprofEventKindEVENT_FAULT   InitprofEventKind = 9
-	InitprofEventKindEVENT_SAMPLE  InitprofEventKind = 10
-	InitprofEventKindEVENT_MARK    InitprofEventKind = 11
-	InitprofEventKindEVENT_MAPPING InitprofEventKind = 12
+	InitprofEventKindEVENT_SYSCALL   InitprofEventKind = 1
+	InitprofEventKindEVENT_PATH      InitprofEventKind = 2
+	InitprofEventKindEVENT_REQUEST   InitprofEventKind = 3
+	InitprofEventKindEVENT_SWITCH    InitprofEventKind = 4
+	InitprofEventKindEVENT_WAKING    InitprofEventKind = 5
+	InitprofEventKindEVENT_FORK      InitprofEventKind = 6
+	InitprofEventKindEVENT_EXEC      InitprofEventKind = 7
+	InitprofEventKindEVENT_EXIT      InitprofEventKind = 8
+	InitprofEventKindEVENT_FAULT     InitprofEventKind = 9
+	InitprofEventKindEVENT_SAMPLE    InitprofEventKind = 10
+	InitprofEventKindEVENT_MARK      InitprofEventKind = 11
+	InitprofEventKindEVENT_MAPPING   InitprofEventKind = 12
+	InitprofEventKindEVENT_CALL      InitprofEventKind = 13
+	InitprofEventKindEVENT_CALL_TEXT InitprofEventKind = 14
 )
 
 type InitprofEventMapping struct {
@@ -106,12 +123,13 @@ type InitprofEventMapping struct {
 }
 
 type InitprofEventMark struct {
-	_    structs.HostLayout
-	H    InitprofEventHeader
-	Ip   uint64
-	Id   uint64
-	Kind uint32
-	Pad  uint32
+	_     structs.HostLayout
+	H     InitprofEventHeader
+	Ip    uint64
+	Id    uint64
+	Value uint64
+	Kind  uint32
+	Pad   uint32
 }
 
 type InitprofEventSample struct {
@@ -184,6 +202,38 @@ const (
 	InitprofMarkKindMARK_SPAN_END   InitprofMarkKind = 2
 	InitprofMarkKindMARK_ADDRESS    InitprofMarkKind = 3
 )
+
+type InitprofOpenCall struct {
+	_             structs.HostLayout
+	KtimeNs       uint64
+	Ip            uint64
+	Sp            uint64
+	Args          [3]uint64
+	ObjectBase    uint64
+	ObjectDynamic uint64
+	MinorFaults   uint32
+	MajorFaults   uint32
+	Reads         uint32
+	Pad           uint32
+}
+
+type InitprofOpenCalls struct {
+	_      structs.HostLayout
+	Tgid   uint32
+	Depth  uint32
+	Calls  [8]InitprofOpenCall
+	Record struct {
+		_      structs.HostLayout
+		E      InitprofEventCall
+		Frames [175]uint64
+		Chunk  struct {
+			_     structs.HostLayout
+			Base  uint64
+			Words [64]uint64
+		}
+	}
+	Text InitprofTextRecord
+}
 
 type InitprofSampleRecord struct {
 	_      structs.HostLayout
@@ -269,11 +319,13 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	InitprofMapCalls               = "calls"
 	InitprofMapContexts            = "contexts"
 	InitprofMapCounters            = "counters"
 	InitprofMapEvents              = "events"
 	InitprofMapExecScratch         = "exec_scratch"
 	InitprofMapFaultScratch        = "fault_scratch"
+	InitprofMapNoCalls             = "no_calls"
 	InitprofMapSampleScratch       = "sample_scratch"
 	InitprofMapSwitchScratch       = "switch_scratch"
 	InitprofMapSyscallScratch      = "syscall_scratch"
@@ -281,11 +333,23 @@ const (
 	InitprofMapThreads             = "threads"
 	InitprofProgAddressMulti       = "address_multi"
 	InitprofProgAddressSingle      = "address_single"
+	InitprofProgCallObjectMulti    = "call_object_multi"
+	InitprofProgCallObjectSingle   = "call_object_single"
+	InitprofProgCallPlainMulti     = "call_plain_multi"
+	InitprofProgCallPlainSingle    = "call_plain_single"
+	InitprofProgCallReturnMulti    = "call_return_multi"
+	InitprofProgCallReturnSingle   = "call_return_single"
+	InitprofProgCallText0Multi     = "call_text0_multi"
+	InitprofProgCallText0Single    = "call_text0_single"
+	InitprofProgCallText1Multi     = "call_text1_multi"
+	InitprofProgCallText1Single    = "call_text1_single"
 	InitprofProgCheckpointMulti    = "checkpoint_multi"
 	InitprofProgCheckpointSingle   = "checkpoint_single"
 	InitprofProgFaultBegin         = "fault_begin"
 	InitprofProgFaultMajor         = "fault_major"
 	InitprofProgFaultMinor         = "fault_minor"
+	InitprofProgGoMulti            = "go_multi"
+	InitprofProgGoSingle           = "go_single"
 	InitprofProgHrtimerExpireEntry = "hrtimer_expire_entry"
 	InitprofProgHrtimerExpireExit  = "hrtimer_expire_exit"
 	InitprofProgIrqHandlerEntry    = "irq_handler_entry"
@@ -355,11 +419,23 @@ type InitprofSpecs struct {
 type InitprofProgramSpecs struct {
 	AddressMulti       *ebpf.ProgramSpec `ebpf:"address_multi"`
 	AddressSingle      *ebpf.ProgramSpec `ebpf:"address_single"`
+	CallObjectMulti    *ebpf.ProgramSpec `ebpf:"call_object_multi"`
+	CallObjectSingle   *ebpf.ProgramSpec `ebpf:"call_object_single"`
+	CallPlainMulti     *ebpf.ProgramSpec `ebpf:"call_plain_multi"`
+	CallPlainSingle    *ebpf.ProgramSpec `ebpf:"call_plain_single"`
+	CallReturnMulti    *ebpf.ProgramSpec `ebpf:"call_return_multi"`
+	CallReturnSingle   *ebpf.ProgramSpec `ebpf:"call_return_single"`
+	CallText0Multi     *ebpf.ProgramSpec `ebpf:"call_text0_multi"`
+	CallText0Single    *ebpf.ProgramSpec `ebpf:"call_text0_single"`
+	CallText1Multi     *ebpf.ProgramSpec `ebpf:"call_text1_multi"`
+	CallText1Single    *ebpf.ProgramSpec `ebpf:"call_text1_single"`
 	CheckpointMulti    *ebpf.ProgramSpec `ebpf:"checkpoint_multi"`
 	CheckpointSingle   *ebpf.ProgramSpec `ebpf:"checkpoint_single"`
 	FaultBegin         *ebpf.ProgramSpec `ebpf:"fault_begin"`
 	FaultMajor         *ebpf.ProgramSpec `ebpf:"fault_major"`
 	FaultMinor         *ebpf.ProgramSpec `ebpf:"fault_minor"`
+	GoMulti            *ebpf.ProgramSpec `ebpf:"go_multi"`
+	GoSingle           *ebpf.ProgramSpec `ebpf:"go_single"`
 	HrtimerExpireEntry *ebpf.ProgramSpec `ebpf:"hrtimer_expire_entry"`
 	HrtimerExpireExit  *ebpf.ProgramSpec `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.ProgramSpec `ebpf:"irq_handler_entry"`
@@ -380,11 +456,13 @@ type InitprofProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type InitprofMapSpecs struct {
+	Calls          *ebpf.MapSpec `ebpf:"calls"`
 	Contexts       *ebpf.MapSpec `ebpf:"contexts"`
 	Counters       *ebpf.MapSpec `ebpf:"counters"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	ExecScratch    *ebpf.MapSpec `ebpf:"exec_scratch"`
 	FaultScratch   *ebpf.MapSpec `ebpf:"fault_scratch"`
+	NoCalls        *ebpf.MapSpec `ebpf:"no_calls"`
 	SampleScratch  *ebpf.MapSpec `ebpf:"sample_scratch"`
 	SwitchScratch  *ebpf.MapSpec `ebpf:"switch_scratch"`
 	SyscallScratch *ebpf.MapSpec `ebpf:"syscall_scratch"`
@@ -427,11 +505,13 @@ func (o *InitprofObjects) Close() error {
 //
 // It can be passed to LoadInitprofObjects or ebpf.CollectionSpec.LoadAndAssign.
 type InitprofMaps struct {
+	Calls          *ebpf.Map `ebpf:"calls"`
 	Contexts       *ebpf.Map `ebpf:"contexts"`
 	Counters       *ebpf.Map `ebpf:"counters"`
 	Events         *ebpf.Map `ebpf:"events"`
 	ExecScratch    *ebpf.Map `ebpf:"exec_scratch"`
 	FaultScratch   *ebpf.Map `ebpf:"fault_scratch"`
+	NoCalls        *ebpf.Map `ebpf:"no_calls"`
 	SampleScratch  *ebpf.Map `ebpf:"sample_scratch"`
 	SwitchScratch  *ebpf.Map `ebpf:"switch_scratch"`
 	SyscallScratch *ebpf.Map `ebpf:"syscall_scratch"`
@@ -441,11 +521,13 @@ type InitprofMaps struct {
 
 func (m *InitprofMaps) Close() error {
 	return _InitprofClose(
+		m.Calls,
 		m.Contexts,
 		m.Counters,
 		m.Events,
 		m.ExecScratch,
 		m.FaultScratch,
+		m.NoCalls,
 		m.SampleScratch,
 		m.SwitchScratch,
 		m.SyscallScratch,
@@ -475,11 +557,23 @@ type InitprofVariables struct {
 type InitprofPrograms struct {
 	AddressMulti       *ebpf.Program `ebpf:"address_multi"`
 	AddressSingle      *ebpf.Program `ebpf:"address_single"`
+	CallObjectMulti    *ebpf.Program `ebpf:"call_object_multi"`
+	CallObjectSingle   *ebpf.Program `ebpf:"call_object_single"`
+	CallPlainMulti     *ebpf.Program `ebpf:"call_plain_multi"`
+	CallPlainSingle    *ebpf.Program `ebpf:"call_plain_single"`
+	CallReturnMulti    *ebpf.Program `ebpf:"call_return_multi"`
+	CallReturnSingle   *ebpf.Program `ebpf:"call_return_single"`
+	CallText0Multi     *ebpf.Program `ebpf:"call_text0_multi"`
+	CallText0Single    *ebpf.Program `ebpf:"call_text0_single"`
+	CallText1Multi     *ebpf.Program `ebpf:"call_text1_multi"`
+	CallText1Single    *ebpf.Program `ebpf:"call_text1_single"`
 	CheckpointMulti    *ebpf.Program `ebpf:"checkpoint_multi"`
 	CheckpointSingle   *ebpf.Program `ebpf:"checkpoint_single"`
 	FaultBegin         *ebpf.Program `ebpf:"fault_begin"`
 	FaultMajor         *ebpf.Program `ebpf:"fault_major"`
 	FaultMinor         *ebpf.Program `ebpf:"fault_minor"`
+	GoMulti            *ebpf.Program `ebpf:"go_multi"`
+	GoSingle           *ebpf.Program `ebpf:"go_single"`
 	HrtimerExpireEntry *ebpf.Program `ebpf:"hrtimer_expire_entry"`
 	HrtimerExpireExit  *ebpf.Program `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.Program `ebpf:"irq_handler_entry"`
@@ -500,11 +594,23 @@ func (p *InitprofPrograms) Close() error {
 	return _InitprofClose(
 		p.AddressMulti,
 		p.AddressSingle,
+		p.CallObjectMulti,
+		p.CallObjectSingle,
+		p.CallPlainMulti,
+		p.CallPlainSingle,
+		p.CallReturnMulti,
+		p.CallReturnSingle,
+		p.CallText0Multi,
+		p.CallText0Single,
+		p.CallText1Multi,
+		p.CallText1Single,
 		p.CheckpointMulti,
 		p.CheckpointSingle,
 		p.FaultBegin,
 		p.FaultMajor,
 		p.FaultMinor,
+		p.GoMulti,
+		p.GoSingle,
 		p.HrtimerExpireEntry,
 		p.HrtimerExpireExit,
 		p.IrqHandlerEntry,

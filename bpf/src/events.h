@@ -20,8 +20,10 @@ enum event_kind {
 	EVENT_EXIT = 8,
 	EVENT_FAULT = 9, /* one page fault, written when it is done */
 	EVENT_SAMPLE = 10,
-	EVENT_MARK = 11,    /* an instruction of interest was reached */
-	EVENT_MAPPING = 12, /* made by the tracer from perf's mmap records */
+	EVENT_MARK = 11,      /* an instruction of interest was reached */
+	EVENT_MAPPING = 12,   /* made by the tracer from perf's mmap records */
+	EVENT_CALL = 13,      /* one call of a probed function, written when it is left */
+	EVENT_CALL_TEXT = 14, /* the string given to a call; ktime_ns is the call's */
 };
 
 #define MAX_USER_FRAMES 127
@@ -142,8 +144,9 @@ struct event_sample {
 struct event_mark {
 	struct event_header h;
 	__u64 ip;
-	__u64 id;
-	__u32 kind; /* enum mark_kind */
+	__u64 id;    /* of a span; of the goroutine (address of its g) at Go's own functions */
+	__u64 value; /* MARK_ADDRESS in Go: the word at the first argument + 8 */
+	__u32 kind;  /* enum mark_kind */
 	__u32 pad;
 };
 
@@ -152,6 +155,21 @@ enum mark_kind {
 	MARK_SPAN_BEGIN = 1,
 	MARK_SPAN_END = 2,
 	MARK_ADDRESS = 3, /* a probed instruction, told apart by ip */
+};
+
+#define CALL_ARGUMENTS 3
+
+/* The stack is that of the caller, taken at the return. */
+struct event_call {
+	struct event_header h; /* ktime_ns: the entry */
+	__u64 end_ns;	       /* 0: left without returning (longjmp), or not left yet */
+	__u64 ip;	       /* the probed instruction */
+	__u64 args[CALL_ARGUMENTS];
+	__u64 ret;
+	__u64 object_base;    /* l_addr and l_ld of the link_map given first; 0: none */
+	__u64 object_dynamic; /* its dynamic section lies inside the object's mappings */
+	__u32 minor_faults;   /* taken by the thread inside the call */
+	__u32 major_faults;
 };
 
 /* text: the path. Written by the tracer, never by a program. */
@@ -175,7 +193,8 @@ _Static_assert(sizeof(struct event_exec) == 80, "event_exec");
 _Static_assert(sizeof(struct event_exit) == 48, "event_exit");
 _Static_assert(sizeof(struct event_fault) == 64, "event_fault");
 _Static_assert(sizeof(struct event_sample) == 48, "event_sample");
-_Static_assert(sizeof(struct event_mark) == 64, "event_mark");
+_Static_assert(sizeof(struct event_mark) == 72, "event_mark");
+_Static_assert(sizeof(struct event_call) == 112, "event_call");
 _Static_assert(sizeof(struct event_mapping) == 96, "event_mapping");
 
 #endif

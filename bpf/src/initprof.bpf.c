@@ -13,6 +13,7 @@
 #include "maps.bpf.h"
 #include "stack.bpf.h"
 #include "syscalls.bpf.h"
+#include "calls.bpf.h"
 #include "sched.bpf.h"
 #include "faults.bpf.h"
 #include "samples.bpf.h"

@@ -32,11 +32,13 @@ enum counter {
 	COUNTER_LOST_RINGBUF, /* a record found no room */
 	COUNTER_LOST_THREADS, /* a thread found no room in threads */
 	COUNTER_LOST_FAULTS,  /* a fault began before the last one was done */
+	COUNTER_LOST_CALLS, /* a call found no room among its thread's open ones, or its entry was not seen */
 	COUNTER_SYSCALL_HITS,
 	COUNTER_SCHED_HITS,
 	COUNTER_FAULT_HITS,
 	COUNTER_SAMPLE_HITS,
 	COUNTER_MARK_HITS,
+	COUNTER_CALL_HITS, /* entries and returns */
 	COUNTERS,
 };
 

@@ -13,7 +13,7 @@ struct mark_record {
 	char text[MARK_TEXT];
 };
 
-static __always_inline int mark_address(struct pt_regs *regs)
+static __always_inline int mark_address(struct pt_regs *regs, __u64 id, __u64 value)
 {
 	struct event_mark e = {};
 
@@ -22,9 +22,23 @@ static __always_inline int mark_address(struct pt_regs *regs)
 	count(COUNTER_MARK_HITS);
 	fill_header(&e.h, EVENT_MARK, sizeof(e));
 	e.ip = REGS_IP(regs);
+	e.id = id;
+	e.value = value;
 	e.kind = MARK_ADDRESS;
 	emit(&e, sizeof(e));
 	return 0;
+}
+
+/* Go's own functions: the goroutine in its register, and of runtime.doInit1,
+ * which is given a package's initTask, the first init function behind its head. */
+static __always_inline int mark_go(struct pt_regs *regs)
+{
+	__u64 value = 0;
+
+	if (!active)
+		return 0;
+	bpf_probe_read_user(&value, sizeof(value), (void *)REGS_GO_ARG0(regs) + 8);
+	return mark_address(regs, REGS_GO_G(regs), value);
 }
 
 /* Arguments of checkpoint.mark, in Go's stack-based calling convention (ABI0):
@@ -64,13 +78,25 @@ static __always_inline int mark_checkpoint(struct pt_regs *regs)
 SEC("uprobe")
 int address_single(struct pt_regs *ctx)
 {
-	return mark_address(ctx);
+	return mark_address(ctx, 0, 0);
 }
 
 SEC("uprobe.multi")
 int address_multi(struct pt_regs *ctx)
 {
-	return mark_address(ctx);
+	return mark_address(ctx, 0, 0);
+}
+
+SEC("uprobe")
+int go_single(struct pt_regs *ctx)
+{
+	return mark_go(ctx);
+}
+
+SEC("uprobe.multi")
+int go_multi(struct pt_regs *ctx)
+{
+	return mark_go(ctx);
 }
 
 SEC("uprobe")

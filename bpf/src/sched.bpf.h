@@ -316,5 +316,6 @@ int BPF_PROG(sched_process_exit, struct task_struct *p)
 	e.code = p->exit_code;
 	e.group_dead = BPF_CORE_READ(p, signal, live.counter) == 0;
 	emit(&e, sizeof(e));
+	forget_calls(e.h.tid);
 	return 0;
 }

@@ -112,13 +112,17 @@ static __always_inline void emit_with_frames(void *record, __u64 fixed_size)
 	emit(record, fixed_size + n * sizeof(__u64));
 }
 
-/* One buffer a CPU for each family of programs: they can interrupt each other. */
-#define SCRATCH(name, event)                                                                                 \
+/* A record with room for its frames, and for walking the stack. */
+#define RECORD(name, event)                                                                                  \
 	struct name##_record {                                                                               \
 		struct event e;                                                                              \
 		__u64 frames[MAX_FRAMES];                                                                    \
 		struct chunk chunk;                                                                          \
-	};                                                                                                   \
+	}
+
+/* One buffer a CPU for each family of programs: they can interrupt each other. */
+#define SCRATCH(name, event)                                                                                 \
+	RECORD(name, event);                                                                                 \
 	struct {                                                                                             \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                                     \
 		__uint(max_entries, 1);                                                                      \

@@ -154,6 +154,10 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 			meet_holder(regs);
 		return 0;
 	}
+#ifdef NR_URETPROBE
+	if (nr == NR_URETPROBE || nr == NR_UPROBE) /* the tracer's, not the subject's */
+		return 0;
+#endif
 	count(COUNTER_SYSCALL_HITS);
 	t->args[0] = REGS_ARG0(regs);
 	t->args[1] = REGS_ARG1(regs);
@@ -168,12 +172,14 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 #ifdef NR_OPEN
 	case NR_OPEN:
 	case NR_CREAT:
+	case NR_READLINK:
 #endif
 	case NR_EXECVE:
 		path = (void *)t->args[0];
 		break;
 	case NR_OPENAT:
 	case NR_OPENAT2:
+	case NR_READLINKAT:
 	case NR_EXECVEAT:
 		path = (void *)t->args[1];
 		break;

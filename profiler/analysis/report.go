@@ -51,7 +51,8 @@ type Report struct {
 	Allocator    []Allocation `json:"allocator,omitzero"`
 	Certs        []Cert       `json:"certs,omitzero"`
 	Goroutines   []Goroutine  `json:"goroutines,omitzero"`
-	Packages     []Package    `json:"packages,omitzero"`
+	Packages     []Package    `json:"packages,omitzero"` // most time first
+	Parts        []Part       `json:"parts,omitzero"`    // of the phases loader and runtime_init
 	Files        []File       `json:"files,omitzero"`    // most time first
 	Imports      []Import     `json:"imports,omitzero"`  // in the order of their start
 	Requests     []Request    `json:"requests,omitzero"` // in the order of their start
@@ -115,6 +116,9 @@ type Probe struct {
 	Status string   `json:"status"`
 	Reason string   `json:"reason,omitempty"` // why it is unavailable, with the cure where there is one
 	Hits   *float64 `json:"hits,omitzero"`
+	// EstimatedNS is what the hits of a cold start cost its subject, by what one
+	// costs on x86-64.
+	EstimatedNS *int64 `json:"estimated_ns,omitzero"`
 }
 
 // Stacks counts the user stacks that were walked.

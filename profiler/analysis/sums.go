@@ -30,6 +30,7 @@ type sums struct {
 	tids     map[string]int
 	requests []*requestValues
 	imports  map[string]*importValues // by path
+	startup  startupSums
 
 	stacks struct {
 		complete  int64
@@ -65,7 +66,7 @@ type requestValues struct {
 func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
-		threads: map[string]*counts{}, tids: map[string]int{}, imports: map[string]*importValues{},
+		threads: map[string]*counts{}, tids: map[string]int{}, imports: map[string]*importValues{}, startup: newStartupSums(),
 	}
 }
 
@@ -92,6 +93,7 @@ func (s *sums) add(c ColdStart, run Run) {
 		return
 	}
 	s.timed++
+	s.startup.add(c.Phases, c.Startup)
 	tl, from, to := c.Timeline, c.Phases.Start, c.Phases.End
 	for _, call := range tl.Calls {
 		if call.Begin < from || call.Begin >= to {
@@ -303,6 +305,9 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 			}
 			r.Threads = append(r.Threads, t)
 		}
+	}
+	if recorded("binding") {
+		s.startup.report(r, n, r.Subject.Linkage == "dynamic")
 	}
 	r.Stacks = &Stacks{Complete: each(s.stacks.complete, n), Truncated: []TruncatedStacks{}}
 	for reason, name := range map[trace.Truncation]string{trace.TruncatedDepth: "depth", trace.TruncatedMemory: "memory", trace.TruncatedFrame: "frame_pointer"} {

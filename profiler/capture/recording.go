@@ -10,31 +10,21 @@ import (
 	"os"
 
 	"github.com/klauspost/compress/zstd"
-
-	"github.com/initprof/initprof/profiler/trace"
 )
-
-// Point is an instruction that a uprobe sits on, so that reaching it makes a
-// trace.Mark.
-type Point struct {
-	Path   string         `json:"path"`   // the file, as it was attached
-	Offset uint64         `json:"offset"` // in the file, bytes
-	Kind   trace.MarkKind `json:"kind"`
-	Name   string         `json:"name,omitempty"`
-}
 
 // Losses counts what was not recorded, by where it was lost.
 type Losses struct {
 	RingBuffer uint64 `json:"ring_buffer"` // records that found no room
 	Threads    uint64 `json:"threads"`     // threads that found no room among those watched
 	Faults     uint64 `json:"faults"`      // faults whose begin was not seen: counted, without a time
+	Calls      uint64 `json:"calls"`       // calls of probed functions that found no room, or returned unseen
 	Recursion  uint64 `json:"recursion"`   // runs of a program that the kernel skipped because it was running
 	Mappings   uint64 `json:"mappings"`    // mmap records lost by perf
 }
 
 // Total is the number of lost events.
 func (l Losses) Total() uint64 {
-	return l.RingBuffer + l.Threads + l.Faults + l.Recursion + l.Mappings
+	return l.RingBuffer + l.Threads + l.Faults + l.Calls + l.Recursion + l.Mappings
 }
 
 // Hits counts how often the programs of each family ran for the subject.
@@ -44,6 +34,7 @@ type Hits struct {
 	Faults   uint64 `json:"faults"`
 	Samples  uint64 `json:"samples"`
 	Marks    uint64 `json:"marks"`
+	Calls    uint64 `json:"calls"` // entries and returns of probed functions
 }
 
 // Raw is what a Tracer collected of one cold start: the records of
@@ -64,7 +55,7 @@ type Raw struct {
 const recordingMagic = "initprof"
 
 // RecordingVersion changes with every change of a record's layout or meaning.
-const RecordingVersion = 1
+const RecordingVersion = 2
 
 // Bounds against files that lie about themselves.
 const (

@@ -26,6 +26,7 @@ type Options struct {
 	NoSched    bool // neither off-CPU time nor run-queue waits
 	NoFaults   bool
 	NoSamples  bool
+	NoCalls    bool  // neither the loader's functions nor the runtime's and libraries': marks alone
 	NoStacks   bool  // events without stacks, samples excepted
 	SampleHz   int   // default 999, at most MaxSampleHz
 	CPUs       []int // on which the subject may run; default all that this process may use
@@ -52,7 +53,7 @@ type Tracer struct {
 	closers    []func() error // in the order of attaching
 	clocks     []int          // perf events of the sampling clocks
 	mmaps      []*mmapRing
-	marks      marks
+	points     attachedPoints
 
 	mu      sync.Mutex
 	records []byte // of the cold start under way; guarded by mu
@@ -232,6 +233,9 @@ func (t *Tracer) clear() error {
 			return fmt.Errorf("forget a thread: %w", err)
 		}
 	}
+	if err := t.clearCalls(); err != nil {
+		return err
+	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count the CPUs: %w", err)
@@ -292,7 +296,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.marks.points}
+	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.points.points}
 	if len(t.clocks) > 0 {
 		raw.SampleHz = t.opts.SampleHz
 	}
@@ -300,6 +304,7 @@ func (t *Tracer) Stop() (*Raw, error) {
 	raw.Records, t.records = t.records, nil
 	t.mu.Unlock()
 	raw.Records = append(raw.Records, t.openSyscalls()...)
+	raw.Records = append(raw.Records, t.openCalls()...)
 	if err := t.account(raw); err != nil {
 		return nil, err
 	}
@@ -354,6 +359,7 @@ func (t *Tracer) account(raw *Raw) error {
 		RingBuffer: sum(bpf.InitprofCounterCOUNTER_LOST_RINGBUF),
 		Threads:    sum(bpf.InitprofCounterCOUNTER_LOST_THREADS),
 		Faults:     sum(bpf.InitprofCounterCOUNTER_LOST_FAULTS),
+		Calls:      sum(bpf.InitprofCounterCOUNTER_LOST_CALLS),
 	}
 	raw.Hits = Hits{
 		Syscalls: sum(bpf.InitprofCounterCOUNTER_SYSCALL_HITS),
@@ -361,6 +367,7 @@ func (t *Tracer) account(raw *Raw) error {
 		Faults:   sum(bpf.InitprofCounterCOUNTER_FAULT_HITS),
 		Samples:  sum(bpf.InitprofCounterCOUNTER_SAMPLE_HITS),
 		Marks:    sum(bpf.InitprofCounterCOUNTER_MARK_HITS),
+		Calls:    sum(bpf.InitprofCounterCOUNTER_CALL_HITS),
 	}
 	for program, before := range t.missed {
 		stats, err := program.Stats()
@@ -422,10 +429,7 @@ func (t *Tracer) Close() error {
 		errs = append(errs, c())
 	}
 	t.closers = nil
-	for _, c := range t.marks.closers {
-		errs = append(errs, c())
-	}
-	t.marks.closers = nil
+	errs = append(errs, t.points.detach())
 	if t.collection != nil {
 		t.collection.Close()
 	}

@@ -38,6 +38,7 @@ func (s *session) head() analysis.Header {
 			{o.Capture.NoSched, string(profile.OffCPU)},
 			{o.Capture.NoSyscalls, string(profile.Syscalls)},
 			{o.Capture.NoFaults, string(profile.Faults)},
+			{o.Capture.NoCalls, string(profile.Binding)},
 		} {
 			if !have.off {
 				signals = append(signals, have.name)

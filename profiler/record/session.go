@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +18,8 @@ import (
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/launch"
+	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
-	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/profile"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
@@ -34,11 +35,13 @@ type Options struct {
 	Capture   capture.Options
 	NoTracing bool   // --signals none
 	Symbols   string // unstripped twin of the subject
-	PageCold  bool
-	Owner     *launch.User // who gets the files; nil: whoever runs initprof
-	Version   string
-	Secrets   []string // never to be written
-	Progress  func(done, all int)
+	// StepProbes allows probes on instructions that the kernel single-steps.
+	StepProbes bool
+	PageCold   bool
+	Owner      *launch.User // who gets the files; nil: whoever runs initprof
+	Version    string
+	Secrets    []string // never to be written
+	Progress   func(done, all int)
 }
 
 // session is a session under way.
@@ -49,7 +52,10 @@ type session struct {
 	tracer    *capture.Tracer
 	collector *symbolize.Collector
 	cache     pageCache
-	root      string // of the subject that is being named
+	points    []capture.Point  // that are probed
+	hits      map[string]int64 // of points, by name, over all cold starts
+	objects   loader.Objects   // facts of the objects that were mapped
+	root      string           // of the subject that is being named
 	files     []*os.File
 }
 
@@ -61,7 +67,7 @@ func Record(ctx context.Context, opts Options) (_ *Manifest, err error) {
 			return nil, fmt.Errorf("%s exists and is not a run of initprof: choose another -o", opts.Out)
 		}
 	}
-	s := &session{opts: opts}
+	s := &session{opts: opts, hits: map[string]int64{}, objects: loader.Objects{}}
 	removeUnfinished(opts.Out)
 	if s.dir, err = os.MkdirTemp(filepath.Dir(opts.Out), fmt.Sprintf("%s%d-", unfinished(opts.Out), os.Getpid())); err != nil {
 		return nil, fmt.Errorf("make the run's directory: %w", err)
@@ -109,7 +115,6 @@ func (s *session) prepare() error {
 			return err
 		}
 	}
-	var plan probe.Plan
 	subject, err := s.open(s.opts.ColdStart.Command[0])
 	var object *symbolize.Object
 	if err == nil {
@@ -120,10 +125,6 @@ func (s *session) prepare() error {
 		s.manifest.Head.Subject.Language, s.manifest.Head.Subject.LanguageVersion = language, version
 		s.manifest.Head.Subject.Linkage = object.Info.Linkage
 		s.manifest.Head.Subject.BuildID = object.Info.BuildID
-		plan = probe.For(probe.Program{
-			Object: object, Entry: object.Info.Entry, Dynamic: object.Info.Interpreter != "",
-			Arch: object.Info.Machine, Go: language == symbolize.LanguageGo,
-		})
 	} else if errors.Is(err, symbolize.ErrNotELF) {
 		s.manifest.Head.Subject.Language = "script"
 	}
@@ -132,10 +133,6 @@ func (s *session) prepare() error {
 	}
 	if s.tracer, err = capture.New(s.opts.Capture); err != nil {
 		return err
-	}
-	s.tracer.AttachMarks(points(s.opts.ColdStart.Command[0], plan))
-	for _, m := range plan.Missing {
-		s.manifest.Head.Probes = append(s.manifest.Head.Probes, analysis.Probe{Name: "mark", Status: analysis.ProbeUnavailable, Reason: m})
 	}
 	kernel, err := symbolize.ReadKernel()
 	if err != nil {
@@ -184,18 +181,6 @@ func (s *session) open(path string) (*os.File, error) {
 	return f, nil
 }
 
-var markKinds = map[probe.Kind]trace.MarkKind{
-	probe.Checkpoint: trace.MarkCheckpoint, probe.Entry: trace.MarkEntry, probe.Main: trace.MarkMain,
-}
-
-func points(path string, plan probe.Plan) []capture.Point {
-	var all []capture.Point
-	for _, p := range plan.Points {
-		all = append(all, capture.Point{Path: path, Offset: p.Offset, Kind: markKinds[p.Kind], Name: p.Name})
-	}
-	return all
-}
-
 // order tells which cold starts are traced: the untraced ones are spread evenly.
 func order(traced, untraced int) []bool {
 	all := traced + untraced
@@ -211,16 +196,12 @@ func (s *session) runAll(ctx context.Context) error {
 	if s.opts.NoTracing {
 		plan = make([]bool, s.opts.Runs)
 	}
+	events, err := s.rehearse(ctx)
+	if err != nil {
+		return err
+	}
 	if s.opts.PageCold {
-		var tracer coldstart.Tracer
-		if s.tracer != nil {
-			tracer = s.tracer
-		}
-		if err := s.cache.find(ctx, s.opts.ColdStart, tracer); err != nil {
-			return err
-		}
-	} else if _, err := coldstart.Run(ctx, s.opts.ColdStart, nil, nil); err != nil {
-		return err // this one that nobody looks at warms the page cache and this process
+		s.cache.find(s.opts.ColdStart.Command[0], events)
 	}
 	for i, traced := range plan {
 		if s.opts.Progress != nil {
@@ -289,8 +270,30 @@ func (s *session) write(name string, write func(io.Writer) error) error {
 func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
 	events, _ := r.Raw.Decode() // the report tells what cannot be decoded
 	s.root = fmt.Sprintf("/proc/%d", r.TracedProcess)
-	_, err := s.collector.Collect(ctx, events)
+	s.readObjects(events)
+	var extra []symbolize.Address
+	for _, e := range events {
+		switch e := e.(type) {
+		case *trace.FunctionCall:
+			s.hits[e.Name]++
+		case *trace.Mark:
+			name := cmp.Or(markNames[e.Kind], e.Name)
+			if e.Kind == trace.MarkLeave {
+				name += " return"
+			}
+			s.hits[name]++
+			if e.Value != 0 {
+				extra = append(extra, symbolize.Address{PID: e.PID, Time: e.Time, Value: e.Value})
+			}
+		}
+	}
+	_, err := s.collector.Collect(ctx, events, extra...)
 	return err
+}
+
+// markNames are the names of points whose marks carry others.
+var markNames = map[trace.MarkKind]string{
+	trace.MarkCheckpoint: "checkpoint.mark", trace.MarkSpanBegin: "checkpoint.mark", trace.MarkSpanEnd: "checkpoint.mark",
 }
 
 func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
@@ -325,7 +328,7 @@ func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
 	}
 	if r.Raw != nil {
 		h := r.Raw.Hits
-		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks))
+		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks + h.Calls/2))
 		e.LostEvents = new(int64(r.Raw.Losses.Total()))
 	}
 	return e
@@ -369,18 +372,12 @@ func (s *session) settings(r *coldstart.Result) {
 // finish writes what needs all cold starts and gives the run its name.
 func (s *session) finish() error {
 	if s.tracer != nil {
-		for _, p := range s.tracer.Probes() {
-			out := analysis.Probe{Name: p.Name, Status: analysis.ProbeAttached, Reason: p.Reason}
-			if p.Reason != "" {
-				out.Status = analysis.ProbeUnavailable
-			} else {
-				hits := float64(p.Hits) / float64(max(1, s.traced()))
-				out.Hits = &hits
-			}
-			s.manifest.Head.Probes = append(s.manifest.Head.Probes, out)
-		}
+		s.listProbes()
 	}
 	if err := s.symbols().Write(filepath.Join(s.dir, "symbols")); err != nil {
+		return err
+	}
+	if err := s.write(objectsName, func(w io.Writer) error { return json.NewEncoder(w).Encode(s.objects) }); err != nil {
 		return err
 	}
 	if err := s.write("manifest.json", func(w io.Writer) error {
@@ -438,7 +435,7 @@ func (s *session) profiles() error {
 	if s.opts.NoTracing {
 		return nil
 	}
-	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols()}
+	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols(), Objects: s.objects}
 	profiles := run.profiles()
 	for _, signal := range profile.Signals {
 		if err := s.write(profileName(signal), func(w io.Writer) error { return profiles.Write(signal, w) }); err != nil {

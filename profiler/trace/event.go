@@ -12,7 +12,7 @@ type Header struct {
 func (h *Header) Head() *Header { return h }
 
 // Event is one of *Syscall, *Switch, *Waking, *Fork, *Exec, *Exit, *Fault,
-// *Sample, *Mapping or *Mark.
+// *Sample, *Mapping, *Mark or *FunctionCall.
 type Event interface{ Head() *Header }
 
 // Syscall is one system call of a subject's thread. A call whose entry was not
@@ -158,6 +158,8 @@ const (
 	MarkEntry  // the entry (AT_ENTRY) of a dynamically linked program: its loader is done
 	MarkMain   // main.main or main
 	MarkSymbol // a symbol that a rule or --until asked for; Name is the symbol's
+	MarkEnter  // a function of Go was entered; Name is the function's
+	MarkLeave  // a function of Go returned to one of its callers
 )
 
 // Mark is a point that the subject itself declared or a rule names: a
@@ -169,7 +171,27 @@ type Mark struct {
 	Header
 	Kind MarkKind
 	Name string
-	ID   uint64 // of the span; 0 otherwise
+	ID   uint64 // of the span; of MarkEnter and MarkLeave the address of the goroutine's g; else 0
+	// Value is the word behind the first one that a Go function's first argument
+	// points to: of runtime.doInit1, which gets a package's initTask, the
+	// address of the package's first init function. It means nothing else.
+	Value uint64
+}
+
+// FunctionCall is one call of a probed function that is not Go's. Its stack is
+// the caller's.
+type FunctionCall struct {
+	Header
+	End    int64  // 0: it was left without a return (longjmp), or not left when tracing stopped
+	Name   string // of the function, as it was planned
+	Args   [3]uint64
+	Return uint64 // valid when End != 0
+	Text   string // the string that it was given: dlopen's path, dlsym's symbol
+	// Base and Dynamic are the load bias and the address of the dynamic section
+	// of the object that a function of the loader was given; 0: none.
+	Base, Dynamic uint64
+	Minor, Major  int // faults taken inside, those of inner calls included
+	Stack         Stack
 }
 
 // Stack holds return addresses, leaf first: those of the kernel, then those of

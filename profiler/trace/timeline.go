@@ -17,10 +17,11 @@ type Timeline struct {
 	Threads   []*Thread  // by start
 	Calls     []*Call    // of all threads, by Begin
 	Faults    []*PageFault
-	Samples   []*ThreadSample // by time
-	Marks     []*Mark         // by time
-	Execs     []*Exec         // by time
-	Exits     []*Exit         // by time
+	Samples   []*ThreadSample   // by time
+	Marks     []*Mark           // by time
+	Functions []*ThreadFunction // by time
+	Execs     []*Exec           // by time
+	Exits     []*Exit           // by time
 
 	Repairs Repairs
 }
@@ -160,6 +161,20 @@ type PageFault struct {
 type ThreadSample struct {
 	*Sample
 	Thread *Thread
+}
+
+// ThreadFunction is the call of a probed function with the thread that made it.
+type ThreadFunction struct {
+	*FunctionCall
+	Thread *Thread
+}
+
+// Until is the call's end; of one that was left without a return, at.
+func (f *ThreadFunction) Until(at int64) int64 {
+	if f.End != 0 {
+		return f.End
+	}
+	return at
 }
 
 // At returns the interval that holds time t, nil outside of the thread's life.

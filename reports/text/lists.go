@@ -188,6 +188,9 @@ func (p *printer) quality(r *analysis.Report) {
 		if o.EventsPerRun != nil {
 			parts = append(parts, figure.Count(*o.EventsPerRun)+" events per cold start")
 		}
+		if o.EstimatedNS != nil {
+			parts = append(parts, hits(r.Probes)+figure.Duration(float64(*o.EstimatedNS))+" by what a hit costs on x86-64")
+		}
 		if o.TracerCPUNS != nil {
 			parts = append(parts, figure.Duration(float64(*o.TracerCPUNS))+" of the tracer's own CPU time")
 		}
@@ -242,6 +245,25 @@ func (p *printer) quality(r *analysis.Report) {
 		}
 		p.wrap(text, indent, yellow)
 	}
+}
+
+// hits says how often instructions of the subject were probed.
+func hits(probes []analysis.Probe) string {
+	var count, uprobes float64
+	var ns int64
+	for _, p := range probes {
+		if !strings.HasPrefix(p.Name, "uprobe ") || p.Hits == nil || p.EstimatedNS == nil {
+			continue
+		}
+		uprobes++
+		count += *p.Hits
+		ns += *p.EstimatedNS
+	}
+	if uprobes == 0 {
+		return "estimated cost of all probes "
+	}
+	return fmt.Sprintf("%s hit %s times, estimated cost %s; of all probes ", plural(int(uprobes), "uprobe"),
+		figure.Count(count), figure.Duration(float64(ns)))
 }
 
 var outcomes = map[string]string{

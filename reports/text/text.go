@@ -126,6 +126,7 @@ func Report(w io.Writer, r *analysis.Report, o Options) error {
 	p.distributions(r)
 	p.phases(r)
 	p.spans(r)
+	p.startup(r)
 	p.syscalls(r)
 	p.faults(r)
 	p.requests(r)

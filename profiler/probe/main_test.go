@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -25,6 +24,8 @@ func (o elfObject) LookupFunc(name string) (address, size uint64, ok bool) {
 	}
 	return 0, 0, false
 }
+
+func (o elfObject) FuncName(uint64) string { return "" }
 
 func (o elfObject) segment(address uint64) *elf.Prog {
 	for _, p := range o.Progs {
@@ -90,15 +91,15 @@ func TestMainIsFoundWithoutSymbols(t *testing.T) {
 		for _, flag := range []string{"-pie", "-no-pie", "-static", "-static-pie"} {
 			t.Run(arch.name+flag, func(t *testing.T) {
 				f, _ := compile(t, arch.compiler, "int main(void) { return 0; }", flag)
-				point := func(named bool) Point {
-					plan := For(Program{Object: elfObject{f, named}, Entry: f.Entry, Arch: arch.name})
-					if len(plan.Points) != 1 || plan.Points[0].Kind != Main {
-						t.Fatalf("%+v", plan)
+				find := func(named bool) uint64 {
+					address, ok := Program{Object: elfObject{f, named}, Entry: f.Entry, Arch: arch.name}.findMain()
+					if !ok {
+						t.Fatal("it is not found")
 					}
-					return plan.Points[0]
+					return address
 				}
-				if want, got := point(true), point(false); got != want {
-					t.Errorf("%+v, want %+v", got, want)
+				if want, got := find(true), find(false); got != want {
+					t.Errorf("main is at %#x, found at %#x", want, got)
 				}
 			})
 		}
@@ -109,9 +110,8 @@ func TestMainIsNotGuessed(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		f, _ := compile(t, map[string]string{"amd64": "gcc", "arm64": "aarch64-linux-gnu-gcc"}[arch],
 			"void _start(void) { for (;;); }", "-nostdlib", "-static")
-		plan := For(Program{Object: elfObject{f, false}, Entry: f.Entry, Arch: arch})
-		if len(plan.Points) != 0 || len(plan.Missing) != 1 || !strings.HasPrefix(plan.Missing[0], "main:") {
-			t.Errorf("%s: %+v", arch, plan)
+		if address, ok := (Program{Object: elfObject{f, false}, Entry: f.Entry, Arch: arch}).findMain(); ok {
+			t.Errorf("%s: main is at %#x", arch, address)
 		}
 	}
 }
@@ -120,6 +120,7 @@ func TestMainIsNotGuessed(t *testing.T) {
 type fileOf []byte
 
 func (b fileOf) LookupFunc(string) (address, size uint64, ok bool) { return 0, 0, false }
+func (b fileOf) FuncName(uint64) string                            { return "" }
 func (b fileOf) FileOffset(a uint64) (uint64, error) {
 	if a < uint64(len(b)) {
 		return a, nil
@@ -134,7 +135,7 @@ func (b fileOf) ReadAddress(a, n uint64) ([]byte, error) {
 	return b[a:min(uint64(len(b)), a+n)], nil
 }
 
-func FuzzMainFromStart(f *testing.F) {
+func FuzzFindMain(f *testing.F) {
 	f.Add([]byte("\x5e\x48\x89\xe2\x48\x8d\x3d\x00\x00\x00\x00\xff\x15"), true)
 	f.Add([]byte("\x00\x00\x00\x90\x00\x00\x00\x91"), false)
 	f.Fuzz(func(t *testing.T, code []byte, amd64 bool) {
@@ -142,7 +143,7 @@ func FuzzMainFromStart(f *testing.F) {
 		if amd64 {
 			p.Arch = "amd64"
 		}
-		if address, ok := p.mainFromStart(); ok && address >= uint64(len(code)) {
+		if address, ok := p.findMain(); ok && address >= uint64(len(code)) {
 			t.Errorf("main at %#x of %d bytes", address, len(code))
 		}
 	})

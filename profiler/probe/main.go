@@ -2,13 +2,30 @@ package probe
 
 import "bytes"
 
-// startCode bounds what is read of _start.
-const startCode = 96
+// startSize is how much of a program's entry is looked at: glibc's and musl's
+// _start are shorter.
+const startSize = 96
 
-// mainFromStart finds main where no symbol names it: the C library's _start
-// loads its address as the first argument of __libc_start_main.
-func (p Program) mainFromStart() (address uint64, ok bool) {
-	code, err := p.Object.ReadAddress(p.Entry, startCode)
+// firstCheap returns the first instruction of the straight code at an address
+// at which a probe is cheap, or the address itself.
+func (p Program) firstCheap(address uint64) uint64 {
+	code, err := p.Object.ReadAddress(address, startSize)
+	if err != nil {
+		return address
+	}
+	if at, err := p.cheapFrom(code, address); err == nil {
+		return at
+	}
+	return address
+}
+
+// findMain finds main by its symbol, or else by what the program's entry, the C
+// library's _start, passes first to __libc_start_main.
+func (p Program) findMain() (address uint64, ok bool) {
+	if address, _, ok := p.Object.LookupFunc("main"); ok {
+		return address, true
+	}
+	code, err := p.Object.ReadAddress(p.Entry, startSize)
 	if err != nil {
 		return 0, false
 	}
