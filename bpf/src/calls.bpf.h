@@ -17,6 +17,7 @@ struct open_call {
 	__u64 ktime_ns;
 	__u64 ip;
 	__u64 sp; /* at the entry */
+	__u64 return_address;
 	__u64 args[CALL_ARGUMENTS];
 	__u64 object_base;
 	__u64 object_dynamic;
@@ -97,6 +98,8 @@ static __always_inline void fill_call(struct call_record *r, const struct open_c
 	for (i = 0; i < CALL_ARGUMENTS; i++)
 		r->e.args[i] = open->args[i];
 	r->e.ret = 0;
+	r->e.return_slot = open->sp;
+	r->e.return_address = open->return_address;
 	r->e.object_base = open->object_base;
 	r->e.object_dynamic = open->object_dynamic;
 	read_faults(&r->e.minor_faults, &r->e.major_faults);
@@ -195,6 +198,10 @@ static __always_inline int call_enter(struct pt_regs *regs, enum call_reads read
 	open->ktime_ns = bpf_ktime_get_ns();
 	open->ip = REGS_IP(regs);
 	open->sp = REGS_SP(regs);
+	open->return_address = 0;
+	if (RETURN_ON_STACK)
+		bpf_probe_read_user(&open->return_address, sizeof(open->return_address),
+				    (void *)REGS_SP(regs));
 	open->args[0] = REGS_ARG0(regs);
 	open->args[1] = REGS_ARG1(regs);
 	open->args[2] = REGS_ARG2(regs);

@@ -28,6 +28,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY = 0 };
+enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum { BPF_RB_AVAIL_DATA = 0 };
 
@@ -46,6 +47,9 @@ struct pt_regs {
 #define REGS_FP(r) ((r)->bp)
 #define REGS_LR(r) 0
 #define REGS_IN_USER(r) (((r)->cs & 3) != 0)
+#define REGS_GO_ARG0(r) ((r)->ax) /* Go's ABIInternal */
+#define REGS_GO_ARG1(r) ((r)->bx)
+#define REGS_GO_ARG2(r) ((r)->cx)
 #define REGS_ARG0(r) ((r)->di)
 #define REGS_ARG1(r) ((r)->si)
 #define REGS_ARG2(r) ((r)->dx)
@@ -54,7 +58,6 @@ struct pt_regs {
 #define REGS_ARG5(r) ((r)->r9)
 #define REGS_RETURN(r) ((r)->ax)
 #define REGS_GO_G(r) ((r)->r14) /* Go's ABIInternal */
-#define REGS_GO_ARG0(r) ((r)->ax)
 #define RETURN_ON_STACK 1
 #define RETURN_POPS 8 /* bytes that a return takes off the stack */
 
@@ -86,7 +89,10 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_FP(r) ((r)->regs[29])
 #define REGS_LR(r) ((r)->regs[30])
 #define REGS_IN_USER(r) (((r)->pstate & 0xf) == 0) /* EL0t */
-#define REGS_ARG0(r) ((r)->regs[0])		   /* at entry; orig_x0 differs on restart only */
+#define REGS_GO_ARG0(r) ((r)->regs[0])
+#define REGS_GO_ARG1(r) ((r)->regs[1])
+#define REGS_GO_ARG2(r) ((r)->regs[2])
+#define REGS_ARG0(r) ((r)->regs[0]) /* at entry; orig_x0 differs on restart only */
 #define REGS_ARG1(r) ((r)->regs[1])
 #define REGS_ARG2(r) ((r)->regs[2])
 #define REGS_ARG3(r) ((r)->regs[3])
@@ -94,7 +100,6 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_ARG5(r) ((r)->regs[5])
 #define REGS_RETURN(r) ((r)->regs[0])
 #define REGS_GO_G(r) ((r)->regs[28]) /* Go's ABIInternal */
-#define REGS_GO_ARG0(r) ((r)->regs[0])
 #define RETURN_ON_STACK 0
 #define RETURN_POPS 0
 
@@ -137,6 +142,7 @@ struct uprobes_state {
 } core;
 
 struct mm_struct {
+	unsigned long start_stack;
 	unsigned long saved_auxv[2];
 	struct uprobes_state uprobes_state;
 } core;
@@ -180,6 +186,19 @@ struct socket {
 	struct sock *sk;
 } core;
 
+struct upid {
+	int nr;
+} core;
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+} core;
+
+struct thread_struct {
+	unsigned long fsbase; /* x86 */
+} core;
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -192,6 +211,8 @@ struct task_struct {
 	unsigned int __state;
 	unsigned long min_flt;
 	unsigned long maj_flt;
+	struct pid *thread_pid;
+	struct thread_struct thread;
 } core;
 
 struct linux_binprm {

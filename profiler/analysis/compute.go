@@ -9,6 +9,7 @@ import (
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/stat"
+	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -45,6 +46,14 @@ type ColdStart struct {
 	Phases   *phase.Result   // nil: nothing is known of the window
 	Timeline *trace.Timeline // nil: not traced
 	Startup  *startup.Result // nil: not accounted for
+	Names    Names           // nil: functions of goroutines stay without names
+
+	Goroutines string // GoroutinesFull, GoroutinesCheap, or empty: not watched
+}
+
+// Names names addresses: a *symbolize.Resolver.
+type Names interface {
+	Resolve(pid int, at int64, address uint64, kernel, returnAddress bool) symbolize.Location
 }
 
 // Options chooses what a report shows.

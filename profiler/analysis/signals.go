@@ -147,29 +147,6 @@ type Cert struct {
 	Phase    string   `json:"phase"`
 }
 
-// Goroutine is a goroutine of the subject inside the window.
-type Goroutine struct {
-	ID         uint64      `json:"id"`
-	Kind       string      `json:"kind"` // "user" or "system"
-	Parent     uint64      `json:"parent"`
-	CreatedBy  string      `json:"created_by"`
-	Function   string      `json:"function"`
-	ReadyBy    string      `json:"ready_by,omitempty"`
-	RunningNS  int64       `json:"running_ns"`
-	OnCPUNS    int64       `json:"on_cpu_ns"`
-	RunnableNS int64       `json:"runnable_ns"` // waiting for a P
-	RunqueueNS int64       `json:"runqueue_ns"` // its thread waiting for a CPU
-	FaultNS    int64       `json:"fault_ns"`
-	SyscallNS  int64       `json:"syscall_ns"`
-	Waiting    []WaitedFor `json:"waiting"`
-}
-
-// WaitedFor is what a goroutine was parked for.
-type WaitedFor struct {
-	Reason string `json:"reason"`
-	NS     int64  `json:"ns"`
-}
-
 // Package is the initialisation of one Go package.
 type Package struct {
 	Path string `json:"path"`

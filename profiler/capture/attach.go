@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/initprof/initprof/profiler/probe"
 )
 
 // Probe is one thing that was to be attached.
@@ -21,7 +23,8 @@ type Probe struct {
 // Probes lists what was to be attached and what became of it.
 func (t *Tracer) Probes() []Probe {
 	all := append([]Probe(nil), t.probes...)
-	return append(all, t.points.probes...)
+	all = append(all, t.points.probes...)
+	return append(all, t.goroutines.probe...)
 }
 
 // Families of probes, as they are counted by the programs.
@@ -47,6 +50,9 @@ func (t *Tracer) updateHits(h Hits) {
 		case p.Name == probeClock:
 			p.Hits += h.Samples
 		}
+	}
+	for i := range t.goroutines.probe {
+		t.goroutines.probe[i].Hits += h.Goroutines
 	}
 }
 
@@ -184,4 +190,14 @@ func (t *Tracer) openMmaps() error {
 		t.mmaps = append(t.mmaps, m)
 	}
 	return nil
+}
+
+// TrustFramePointers walks the stacks of code that is known to keep frame
+// pointers by them, in all cold starts to come. All others are copied, which
+// costs more, and unwound.
+func (t *Tracer) TrustFramePointers(f probe.Framed) error {
+	return t.set(map[string]any{
+		"framed_program": f.Program, "framed_begin": f.Begin, "framed_size": f.Size,
+		"callback_begin": f.CallbackBegin, "callback_size": f.CallbackSize,
+	})
 }

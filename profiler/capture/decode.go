@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/initprof/initprof/bpf"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -22,7 +23,10 @@ const recordAlignment = 8
 // returns what could be decoded together with an error that wraps ErrMalformed
 // where a record breaks the layout; what follows such a record is given up.
 func (r *Raw) Decode() ([]trace.Event, error) {
-	d := decoder{points: r.Points, texts: map[uint32]text{}, callTexts: map[callKey]string{}, mappings: map[uint32][]*trace.Mapping{}}
+	d := decoder{
+		points: r.Points, goroutines: r.Goroutines, texts: map[uint32]text{}, callTexts: map[callKey]string{},
+		mappings: map[uint32][]*trace.Mapping{},
+	}
 	data := aligned(r.Records)
 	var err error
 	for len(data) > 0 {
@@ -42,7 +46,14 @@ func (r *Raw) Decode() ([]trace.Event, error) {
 		}
 		return 0
 	})
-	return d.nameProbed(), err
+	events := d.nameProbed()
+	if d.goroutines != nil {
+		if refused := d.checkGoroutines(events); refused != nil {
+			events = slices.DeleteFunc(events, isGoroutine)
+			err = errors.Join(err, refused)
+		}
+	}
+	return events, err
 }
 
 // aligned returns data itself, or a copy of it where it does not begin at an
@@ -72,12 +83,13 @@ type callKey struct {
 }
 
 type decoder struct {
-	points    []Point
-	events    []trace.Event
-	texts     map[uint32]text // by TID
-	callTexts map[callKey]string
-	probed    []probedEvent
-	mappings  map[uint32][]*trace.Mapping // by PID, in the order of the records
+	points     []Point
+	goroutines *probe.Goroutines
+	events     []trace.Event
+	texts      map[uint32]text // by TID
+	callTexts  map[callKey]string
+	probed     []probedEvent
+	mappings   map[uint32][]*trace.Mapping // by PID, in the order of the records
 }
 
 // probedEvent is an event that only its address tells apart, until all mappings are known.
@@ -210,6 +222,8 @@ func (d *decoder) decode(h *bpf.InitprofEventHeader, record []byte) error {
 		return err
 	case bpf.InitprofEventKindEVENT_MAPPING:
 		return d.mapping(h, head, record)
+	case bpf.InitprofEventKindEVENT_GOROUTINE:
+		return d.goroutine(h, head, record)
 	}
 	return fmt.Errorf("%w: unknown kind %d", ErrMalformed, h.Kind)
 }
@@ -337,7 +351,7 @@ func stackOf(h *bpf.InitprofEventHeader, tail []byte) (trace.Stack, error) {
 		User:      words[:h.UserFrames:h.UserFrames],
 		Kernel:    words[h.UserFrames:],
 		Caller:    h.Caller,
-		Truncated: trace.Truncation(min(h.Truncation, uint8(trace.TruncatedFrame))),
+		Truncated: trace.Truncation(min(h.Truncation, uint8(len(trace.Truncations)-1))),
 	}, nil
 }
 

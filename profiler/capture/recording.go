@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/initprof/initprof/profiler/probe"
 )
 
 // Losses counts what was not recorded, by where it was lost.
@@ -20,34 +22,41 @@ type Losses struct {
 	Calls      uint64 `json:"calls"`       // calls of probed functions that found no room, or returned unseen
 	Recursion  uint64 `json:"recursion"`   // runs of a program that the kernel skipped because it was running
 	Mappings   uint64 `json:"mappings"`    // mmap records lost by perf
+	Goroutines uint64 `json:"goroutines"`  // changes of a goroutine whose runtime.g could not be read
 }
 
 // Total is the number of lost events.
 func (l Losses) Total() uint64 {
-	return l.RingBuffer + l.Threads + l.Faults + l.Calls + l.Recursion + l.Mappings
+	return l.RingBuffer + l.Threads + l.Faults + l.Calls + l.Recursion + l.Mappings + l.Goroutines
 }
 
 // Hits counts how often the programs of each family ran for the subject.
 type Hits struct {
-	Syscalls uint64 `json:"syscalls"`
-	Sched    uint64 `json:"sched"`
-	Faults   uint64 `json:"faults"`
-	Samples  uint64 `json:"samples"`
-	Marks    uint64 `json:"marks"`
-	Calls    uint64 `json:"calls"` // entries and returns of probed functions
+	Syscalls   uint64 `json:"syscalls"`
+	Sched      uint64 `json:"sched"`
+	Faults     uint64 `json:"faults"`
+	Samples    uint64 `json:"samples"`
+	Marks      uint64 `json:"marks"`
+	Calls      uint64 `json:"calls"` // entries and returns of probed functions
+	Goroutines uint64 `json:"goroutines"`
+
+	Copies      uint64 `json:"copies"` // stacks copied to be unwound
+	CopiedBytes uint64 `json:"copied_bytes"`
 }
 
 // Raw is what a Tracer collected of one cold start: the records of
 // bpf/src/events.h as the programs wrote them, and what is needed to read them.
 type Raw struct {
-	Arch       string  `json:"arch"`        // as GOARCH
-	SubjectPID int     `json:"subject_pid"` // in the initial PID namespace; 0 if it was never seen
-	Stopped    int64   `json:"stopped_ns"`  // CLOCK_MONOTONIC: when tracing was stopped
-	SampleHz   int     `json:"sample_hz"`   // 0: no samples were taken
-	Points     []Point `json:"points,omitempty"`
-	Losses     Losses  `json:"losses"`
-	Hits       Hits    `json:"hits"`
-	Records    []byte  `json:"-"`
+	Arch            string            `json:"arch"`        // as GOARCH
+	SubjectPID      int               `json:"subject_pid"` // in the initial PID namespace; 0 if it was never seen
+	Stopped         int64             `json:"stopped_ns"`  // CLOCK_MONOTONIC: when tracing was stopped
+	SampleHz        int               `json:"sample_hz"`   // 0: no samples were taken
+	Points          []Point           `json:"points,omitempty"`
+	Goroutines      *probe.Goroutines `json:"goroutines,omitempty"`       // how they were read; nil: not watched
+	CheapGoroutines bool              `json:"cheap_goroutines,omitempty"` // what ran was looked up at other events
+	Losses          Losses            `json:"losses"`
+	Hits            Hits              `json:"hits"`
+	Records         []byte            `json:"-"`
 }
 
 // The beginning of a recording, inside its zstd frame: magic, version and the

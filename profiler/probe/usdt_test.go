@@ -59,7 +59,7 @@ func TestUSDTIsThatOfReadelf(t *testing.T) {
 			t.Errorf("%s: arguments %+v, want %+v", c.compiler, got, c.want)
 		}
 		// The probe is a nop of the function that it stands in.
-		code, err := elfObject{f, true}.ReadAddress(got[i].Address, 4)
+		code, err := elfObject{File: f, named: true}.ReadAddress(got[i].Address, 4)
 		nop := map[string][]byte{"gcc": {0x90}, "aarch64-linux-gnu-gcc": {0x1f, 0x20, 0x03, 0xd5}}[c.compiler]
 		if err != nil || !bytes.HasPrefix(code, nop) {
 			t.Errorf("%s: %x at the probe", c.compiler, code)

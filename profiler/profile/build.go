@@ -11,7 +11,7 @@ import (
 
 // labels tells samples with the same stack apart.
 type labels struct {
-	phase, state, thread, syscall, mapping string
+	phase, state, thread, syscall, mapping, goroutine, reason string
 }
 
 // profileBuilder is a profile with indexes of what it holds.
@@ -108,6 +108,7 @@ func (l labels) pprof() map[string][]string {
 	m := map[string][]string{}
 	for name, value := range map[string]string{
 		"phase": l.phase, "state": l.state, "thread": l.thread, "syscall": l.syscall, "mapping": l.mapping,
+		"goroutine": l.goroutine, "reason": l.reason,
 	} {
 		if value != "" {
 			m[name] = []string{value}

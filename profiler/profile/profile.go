@@ -37,7 +37,7 @@ const (
 )
 
 // Signals lists all of them.
-var Signals = []Signal{CPU, OffCPU, Syscalls, Faults, Binding}
+var Signals = []Signal{CPU, OffCPU, Syscalls, Faults, Binding, Goroutines}
 
 // types lists the sample types of a signal, time last, which is the default.
 func (s Signal) types() []*pprofile.ValueType {
@@ -54,6 +54,8 @@ func (s Signal) types() []*pprofile.ValueType {
 		return []*pprofile.ValueType{count("bindings"), ns("binding")}
 	case Faults:
 		return []*pprofile.ValueType{count("minor_faults"), count("major_faults"), ns("fault")}
+	case Goroutines:
+		return goroutineTypes()
 	}
 	return nil
 }
@@ -111,11 +113,13 @@ func (b *Builder) Add(c ColdStart) {
 	b.wall += c.Phases.End - c.Phases.Start
 	for _, p := range c.Phases.Phases {
 		b.addPhase(c, p)
+		b.addGoroutines(c, p)
 	}
 	from, to := c.Phases.Start, c.Phases.End
 	for _, s := range c.Timeline.Samples {
 		if p := c.Phases.At(s.Time); p != nil {
 			labels := labels{phase: p.Name, thread: s.Thread.Label(), state: trace.StateUser.String()}
+			labels.goroutine = goroutineLabel(c, s.Thread.GoroutineAt(s.Time))
 			i := s.Thread.At(s.Time)
 			if s.Kernel {
 				labels.state = trace.StateKernel.String()
@@ -157,7 +161,7 @@ func (b *Builder) addPhase(c ColdStart, p phase.Phase) {
 			if i.State.OnCPU() {
 				continue
 			}
-			l := labels{phase: p.Name, thread: t.Label(), state: i.State.String()}
+			l := labels{phase: p.Name, thread: t.Label(), state: i.State.String(), goroutine: goroutineLabel(c, t.GoroutineAt(i.Start))}
 			if i.Syscall != nil {
 				l.syscall = c.Timeline.SyscallName(i.Syscall.Syscall)
 			}

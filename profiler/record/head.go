@@ -39,6 +39,7 @@ func (s *session) head() analysis.Header {
 			{o.Capture.NoSyscalls, string(profile.Syscalls)},
 			{o.Capture.NoFaults, string(profile.Faults)},
 			{o.Capture.NoCalls, string(profile.Binding)},
+			{o.Capture.NoGoroutines, string(profile.Goroutines)},
 		} {
 			if !have.off {
 				signals = append(signals, have.name)

@@ -106,9 +106,9 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 			warn(err)
 			return c, nil, warnings
 		}
-		events, err := raw.Decode()
-		if err != nil {
-			warn(err)
+		events, refused := raw.Decode()
+		if refused != nil && !errors.Is(refused, capture.ErrLayout) { // that the probes tell
+			warn(refused)
 		}
 		if c.Timeline, err = trace.Build(events, trace.BuildOptions{Arch: raw.Arch, Stop: raw.Stopped}); err != nil {
 			warn(err)
@@ -116,6 +116,13 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 		}
 		in.Timeline, in.PID = c.Timeline, raw.SubjectPID
 		resolver = r.Symbols.Resolver(events)
+		c.Names = resolver
+		if raw.Goroutines != nil && !errors.Is(refused, capture.ErrLayout) {
+			c.Goroutines = analysis.GoroutinesFull
+			if raw.CheapGoroutines {
+				c.Goroutines = analysis.GoroutinesCheap
+			}
+		}
 	}
 	found, err := phase.Compute(in)
 	if err != nil {

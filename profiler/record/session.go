@@ -20,9 +20,11 @@ import (
 	"github.com/initprof/initprof/profiler/launch"
 	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/profile"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
+	"github.com/initprof/initprof/profiler/unwind"
 )
 
 // Options describes a session.
@@ -115,6 +117,9 @@ func (s *session) prepare() error {
 			return err
 		}
 	}
+	var goroutines *probe.Goroutines
+	var goroutinesMissing error
+	var framed probe.Framed
 	subject, err := s.open(s.opts.ColdStart.Command[0])
 	var object *symbolize.Object
 	if err == nil {
@@ -125,6 +130,13 @@ func (s *session) prepare() error {
 		s.manifest.Head.Subject.Language, s.manifest.Head.Subject.LanguageVersion = language, version
 		s.manifest.Head.Subject.Linkage = object.Info.Linkage
 		s.manifest.Head.Subject.BuildID = object.Info.BuildID
+		program := probe.Program{
+			Object: object, Entry: object.Info.Entry, Arch: object.Info.Machine, Go: language == symbolize.LanguageGo,
+		}
+		framed = program.Framed()
+		if goroutines, goroutinesMissing = probe.PlanGoroutines(program, object, version); goroutines != nil {
+			goroutines.Path = s.opts.ColdStart.Command[0]
+		}
 	} else if errors.Is(err, symbolize.ErrNotELF) {
 		s.manifest.Head.Subject.Language = "script"
 	}
@@ -134,12 +146,19 @@ func (s *session) prepare() error {
 	if s.tracer, err = capture.New(s.opts.Capture); err != nil {
 		return err
 	}
+	if goroutines == nil && goroutinesMissing == nil {
+		goroutinesMissing = fmt.Errorf("%w: the subject is no Go program", probe.ErrNoGoroutines)
+	}
+	if err := s.tracer.TrustFramePointers(framed); err != nil {
+		return err
+	}
+	s.tracer.WatchGoroutines(goroutines, goroutinesMissing)
 	kernel, err := symbolize.ReadKernel()
 	if err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, err.Error())
 	}
 	naming := symbolize.Options{Open: s.openMapping, Kernel: kernel}
-	if naming.VDSO, err = symbolize.ReadVDSO(); err != nil {
+	if naming.VDSO, err = unwind.ReadVDSO(); err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, fmt.Sprintf("vDSO: %v", err))
 	}
 	twin, err := s.twin(object)
@@ -268,7 +287,10 @@ func (s *session) write(name string, write func(io.Writer) error) error {
 
 // collect names the addresses while the subject still waits for its first event.
 func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
-	events, _ := r.Raw.Decode() // the report tells what cannot be decoded
+	events, err := r.Raw.Decode()
+	if errors.Is(err, capture.ErrLayout) { // the report tells what else cannot be decoded
+		s.tracer.WatchGoroutines(nil, err)
+	}
 	s.root = fmt.Sprintf("/proc/%d", r.TracedProcess)
 	s.readObjects(events)
 	var extra []symbolize.Address
@@ -287,13 +309,25 @@ func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
 			}
 		}
 	}
-	_, err := s.collector.Collect(ctx, events, extra...)
+	_, err = s.collector.Collect(ctx, events, append(extra, goroutineAddresses(events)...)...)
 	return err
 }
 
 // markNames are the names of points whose marks carry others.
 var markNames = map[trace.MarkKind]string{
 	trace.MarkCheckpoint: "checkpoint.mark", trace.MarkSpanBegin: "checkpoint.mark", trace.MarkSpanEnd: "checkpoint.mark",
+}
+
+// goroutineAddresses are where goroutines came from and what they run.
+func goroutineAddresses(events []trace.Event) []symbolize.Address {
+	var all []symbolize.Address
+	for _, e := range events {
+		if g, ok := e.(*trace.Goroutine); ok && g.StartPC != 0 {
+			all = append(all, symbolize.Address{PID: g.PID, Time: g.Time, Value: g.StartPC},
+				symbolize.Address{PID: g.PID, Time: g.Time, Value: g.CreatedPC, Return: true})
+		}
+	}
+	return all
 }
 
 func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
@@ -328,7 +362,7 @@ func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
 	}
 	if r.Raw != nil {
 		h := r.Raw.Hits
-		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks + h.Calls/2))
+		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks + h.Calls/2 + h.Goroutines))
 		e.LostEvents = new(int64(r.Raw.Losses.Total()))
 	}
 	return e

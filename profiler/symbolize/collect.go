@@ -26,7 +26,7 @@ type Options struct {
 	Open func(path string, m *trace.Mapping) (io.ReaderAt, io.Closer, error)
 	// Kernel names kernel addresses; see ReadKernel. Nil: they stay unnamed.
 	Kernel *Kernel
-	// VDSO is the image of the vDSO; see ReadVDSO.
+	// VDSO is the image of the vDSO; see unwind.ReadVDSO.
 	VDSO []byte
 	// Symbols are the objects of --symbols: unstripped twins of stripped
 	// subjects, accepted where SymbolsMatch says so.
@@ -102,7 +102,7 @@ func Collect(ctx context.Context, events []trace.Event, opts Options) (*Store, S
 // the extra ones. What cannot be named is told in the summary; the only error
 // is the context's.
 func (c *Collector) Collect(ctx context.Context, events []trace.Event, extra ...Address) (Summary, error) {
-	spaces := newSpaces(events)
+	spaces := trace.NewSpaces(events)
 	wanted := map[*trace.Mapping]map[uint64]struct{}{}
 	kernel := map[uint64]struct{}{}
 	note := func(pid int, at int64, address uint64, isKernel, isReturn bool) {
@@ -113,7 +113,7 @@ func (c *Collector) Collect(ctx context.Context, events []trace.Event, extra ...
 			kernel[address] = struct{}{}
 			return
 		}
-		m := spaces.mapping(pid, at, address)
+		m := spaces.Mapping(pid, at, address)
 		if m == nil || !isObject(m.Path) {
 			return
 		}

@@ -56,6 +56,8 @@ type builder struct {
 	owners    map[Event]*threadBuilder // of calls and faults that began
 	cpus      map[int][]*Switch        // by time
 
+	statuses []goEvent // by time
+
 	steps []step // of the tables of files and mappings, by time
 }
 
@@ -209,6 +211,10 @@ func (b *builder) take(m moment) {
 	case *FunctionCall:
 		if t := b.runs(&e.Header, m.at, false); t != nil && !m.end {
 			b.tl.Functions = append(b.tl.Functions, &ThreadFunction{e, t.Thread})
+		}
+	case *Goroutine:
+		if t := b.runs(&e.Header, m.at, false); t != nil {
+			b.statuses = append(b.statuses, goEvent{e, t})
 		}
 	case *Mapping:
 		// It may be written by the tracer on the thread's behalf, so it proves
@@ -476,4 +482,5 @@ func (b *builder) finish() {
 		p.finish(tl.Stop)
 	}
 	b.walkTables()
+	b.goroutines(b.statuses)
 }

@@ -12,7 +12,7 @@ type Header struct {
 func (h *Header) Head() *Header { return h }
 
 // Event is one of *Syscall, *Switch, *Waking, *Fork, *Exec, *Exit, *Fault,
-// *Sample, *Mapping, *Mark or *FunctionCall.
+// *Sample, *Mapping, *Mark, *FunctionCall or *Goroutine.
 type Event interface{ Head() *Header }
 
 // Syscall is one system call of a subject's thread. A call whose entry was not
@@ -212,11 +212,56 @@ type Truncation uint8
 
 // The reasons of a truncated stack.
 const (
-	Complete        Truncation = iota // the walk reached a zero frame pointer or return address
+	Complete        Truncation = iota // the walk reached where the thread begins
 	TruncatedDepth                    // more frames than the capture keeps
 	TruncatedMemory                   // a frame could not be read
 	TruncatedFrame                    // the frame pointer leads nowhere: code without frame pointers
+	TruncatedNoCFI                    // code with neither unwinding tables nor frame pointers
+	TruncatedCopy                     // the caller lies beyond the part of the stack that was copied
+	TruncatedPage                     // a page of the stack could not be read
+	TruncatedCFI                      // the unwinding tables make no sense here
+	TruncatedLost                     // the copy of the stack found no room
 )
+
+// Truncations names the reasons of truncated stacks, as reports do.
+var Truncations = [...]string{
+	Complete: "", TruncatedDepth: "depth", TruncatedMemory: "memory", TruncatedFrame: "frame_pointer",
+	TruncatedNoCFI: "no_cfi", TruncatedCopy: "copy_too_short", TruncatedPage: "unreadable_page",
+	TruncatedCFI: "malformed_cfi", TruncatedLost: "copy_lost",
+}
 
 // Empty reports whether the stack has no frame.
 func (s Stack) Empty() bool { return len(s.Kernel) == 0 && len(s.User) == 0 }
+
+// GoStatus is the status of a goroutine, by the numbers of runtime/runtime2.go.
+type GoStatus uint8
+
+// The statuses that a timeline tells apart; others count as dead.
+const (
+	GoIdle      GoStatus = 0
+	GoRunnable  GoStatus = 1
+	GoRunning   GoStatus = 2
+	GoSyscall   GoStatus = 3
+	GoWaiting   GoStatus = 4
+	GoDead      GoStatus = 6
+	GoPreempted GoStatus = 9
+)
+
+// Goroutine is a goroutine that goes from one status to another. Its header
+// names the thread that changes the status: the one that runs the goroutine,
+// will run it, or makes it ready.
+type Goroutine struct {
+	Header
+	G        uint64 // address of its runtime.g, which other goroutines inherit
+	ID       uint64 // 0: not set yet (Go 1.22 and 1.23 at birth), or Seen and nothing runs
+	From, To GoStatus
+	Reason   string // what it waits for, by the names of its version of Go
+	Stack    Stack  // where it parks
+
+	// Seen says that this is no change, but that the thread was found to run
+	// this goroutine (cheap mode), of which these tell the origin, as at birth.
+	Seen      bool
+	Parent    uint64 // ID
+	CreatedPC uint64 // return address of the go statement
+	StartPC   uint64 // entry of its first function
+}

@@ -13,15 +13,16 @@ type Timeline struct {
 	Arch        string // GOARCH of the recording
 	Start, Stop int64  // of the recording: the first event, and where open intervals were closed
 
-	Processes []*Process // by start
-	Threads   []*Thread  // by start
-	Calls     []*Call    // of all threads, by Begin
-	Faults    []*PageFault
-	Samples   []*ThreadSample   // by time
-	Marks     []*Mark           // by time
-	Functions []*ThreadFunction // by time
-	Execs     []*Exec           // by time
-	Exits     []*Exit           // by time
+	Processes  []*Process // by start
+	Threads    []*Thread  // by start
+	Calls      []*Call    // of all threads, by Begin
+	Faults     []*PageFault
+	Samples    []*ThreadSample   // by time
+	Marks      []*Mark           // by time
+	Execs      []*Exec           // by time
+	Exits      []*Exit           // by time
+	Functions  []*ThreadFunction // by time
+	Goroutines []*GoroutineLife  // by start; empty where none were watched
 
 	Repairs Repairs
 }
@@ -66,6 +67,8 @@ type Thread struct {
 	Intervals []Interval
 	Calls     []*Call      // by Begin, never overlapping
 	Faults    []*PageFault // by Begin, properly nested
+
+	runs []goRun // by start, apart
 }
 
 // State is what a thread does in an interval.
@@ -244,6 +247,11 @@ func (tl *Timeline) Check() error {
 	for _, t := range tl.Threads {
 		if err := t.check(); err != nil {
 			return fmt.Errorf("timeline of thread %d of process %d: %w", t.TID, t.PID, err)
+		}
+	}
+	for _, g := range tl.Goroutines {
+		if err := g.check(); err != nil {
+			return fmt.Errorf("timeline of goroutine %d of process %d: %w", g.ID, g.PID, err)
 		}
 	}
 	return nil

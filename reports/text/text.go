@@ -133,6 +133,7 @@ func Report(w io.Writer, r *analysis.Report, o Options) error {
 	p.files(r)
 	p.imports(r)
 	p.threads(r)
+	p.goroutines(r)
 	p.quality(r)
 	p.failures(r)
 	p.warnings(r.Warnings)

@@ -6,11 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
 // elfObject is an Object on debug/elf: its symbols are looked up only if named.
 type elfObject struct {
+	nameless
 	*elf.File
 	named bool
 }
@@ -24,8 +27,6 @@ func (o elfObject) LookupFunc(name string) (address, size uint64, ok bool) {
 	}
 	return 0, 0, false
 }
-
-func (o elfObject) FuncName(uint64) string { return "" }
 
 func (o elfObject) segment(address uint64) *elf.Prog {
 	for _, p := range o.Progs {
@@ -91,15 +92,16 @@ func TestMainIsFoundWithoutSymbols(t *testing.T) {
 		for _, flag := range []string{"-pie", "-no-pie", "-static", "-static-pie"} {
 			t.Run(arch.name+flag, func(t *testing.T) {
 				f, _ := compile(t, arch.compiler, "int main(void) { return 0; }", flag)
-				find := func(named bool) uint64 {
-					address, ok := Program{Object: elfObject{f, named}, Entry: f.Entry, Arch: arch.name}.findMain()
-					if !ok {
-						t.Fatal("it is not found")
+				point := func(named bool) Point {
+					plan := For(Program{Object: elfObject{File: f, named: named}, Entry: f.Entry, Arch: arch.name})
+					at := slices.IndexFunc(plan.Points, func(p Point) bool { return p.Kind == Main })
+					if at < 0 {
+						t.Fatalf("%+v", plan)
 					}
-					return address
+					return plan.Points[at]
 				}
-				if want, got := find(true), find(false); got != want {
-					t.Errorf("main is at %#x, found at %#x", want, got)
+				if want, got := point(true), point(false); got != want {
+					t.Errorf("%+v, want %+v", got, want)
 				}
 			})
 		}
@@ -110,40 +112,51 @@ func TestMainIsNotGuessed(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		f, _ := compile(t, map[string]string{"amd64": "gcc", "arm64": "aarch64-linux-gnu-gcc"}[arch],
 			"void _start(void) { for (;;); }", "-nostdlib", "-static")
-		if address, ok := (Program{Object: elfObject{f, false}, Entry: f.Entry, Arch: arch}).findMain(); ok {
-			t.Errorf("%s: main is at %#x", arch, address)
+		plan := For(Program{Object: elfObject{File: f}, Entry: f.Entry, Arch: arch})
+		if len(plan.Points) != 0 || len(plan.Missing) != 1 || !strings.HasPrefix(plan.Missing[0], "main:") {
+			t.Errorf("%s: %+v", arch, plan)
 		}
 	}
 }
 
-// fileOf is an object of one segment.
-type fileOf []byte
+// nameless is what the objects of these tests have nothing of.
+type nameless struct{}
 
-func (b fileOf) LookupFunc(string) (address, size uint64, ok bool) { return 0, 0, false }
-func (b fileOf) FuncName(uint64) string                            { return "" }
-func (b fileOf) FileOffset(a uint64) (uint64, error) {
-	if a < uint64(len(b)) {
+func (nameless) FuncName(uint64) string                  { return "" }
+func (nameless) GoText() (address, size uint64, ok bool) { return 0, 0, false }
+func (nameless) HeadersAddress() (uint64, bool)          { return 0, false }
+func (nameless) SDTNotes() (notes []byte, base uint64)   { return nil, 0 }
+
+// fileOf is an object of one segment.
+type fileOf struct {
+	nameless
+	b []byte
+}
+
+func (o fileOf) LookupFunc(string) (address, size uint64, ok bool) { return 0, 0, false }
+func (o fileOf) FileOffset(a uint64) (uint64, error) {
+	if a < uint64(len(o.b)) {
 		return a, nil
 	}
 	return 0, errors.New("not in the file")
 }
 
-func (b fileOf) ReadAddress(a, n uint64) ([]byte, error) {
-	if a >= uint64(len(b)) {
+func (o fileOf) ReadAddress(a, n uint64) ([]byte, error) {
+	if a >= uint64(len(o.b)) {
 		return nil, errors.New("not in the file")
 	}
-	return b[a:min(uint64(len(b)), a+n)], nil
+	return o.b[a:min(uint64(len(o.b)), a+n)], nil
 }
 
-func FuzzFindMain(f *testing.F) {
+func FuzzMainFromStart(f *testing.F) {
 	f.Add([]byte("\x5e\x48\x89\xe2\x48\x8d\x3d\x00\x00\x00\x00\xff\x15"), true)
 	f.Add([]byte("\x00\x00\x00\x90\x00\x00\x00\x91"), false)
 	f.Fuzz(func(t *testing.T, code []byte, amd64 bool) {
-		p := Program{Object: fileOf(code), Arch: "arm64"}
+		p := Program{Object: fileOf{b: code}, Arch: "arm64"}
 		if amd64 {
 			p.Arch = "amd64"
 		}
-		if address, ok := p.findMain(); ok && address >= uint64(len(code)) {
+		if address, ok := p.mainFromStart(); ok && address >= uint64(len(code)) {
 			t.Errorf("main at %#x of %d bytes", address, len(code))
 		}
 	})
