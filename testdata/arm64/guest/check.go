@@ -32,7 +32,7 @@ func check(steps []string) int {
 				name: "static Go extension, stripped", subject: []string{"/subjects/go-stripped"},
 				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
 				calls:  map[string]float64{"execve": 1, "listen": 1},
-			}))
+			}), rustCheck())
 		case "startup":
 			err = startupCheck()
 		default:
@@ -44,6 +44,20 @@ func check(steps []string) int {
 		}
 	}
 	return status
+}
+
+// rustCheck records the Rust extension where the host could build it.
+func rustCheck() error {
+	const subject = "/subjects/rust-stripped"
+	if _, err := os.Stat(subject); err != nil {
+		fmt.Println("no Rust extension: untested")
+		return nil
+	}
+	return recordCheck(recordCase{
+		name: "dynamic Rust extension, stripped", subject: []string{subject},
+		phases: []string{"exec", "loader", "runtime_init", "register", "telemetry_subscribe", "next"},
+		calls:  map[string]float64{"execve": 1, "listen": 3},
+	})
 }
 
 func command(path string, args ...string) error {
