@@ -56,6 +56,8 @@ type WAF struct {
 	jobs    chan job
 	ready   chan struct{} // closed when the helper has started, or failed to
 	stopped chan struct{}
+	closing context.Context // done when Close was called
+	cancel  context.CancelFunc
 	pending atomic.Int64 // jobs that are not done
 	number  atomic.Uint64
 
@@ -91,6 +93,7 @@ func Start(o Options) *WAF {
 	w := &WAF{
 		options: o, jobs: make(chan job, maxJobs), ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	w.closing, w.cancel = context.WithCancel(context.Background())
 	go w.work()
 	return w
 }
@@ -223,40 +226,47 @@ func (w *WAF) keep(requestID string, t Tags) {
 	}
 }
 
-// Close ends the helper. What was handed over and not answered is lost.
+// Close ends the helper at once. What was handed over and not answered is lost,
+// and so is what is handed over later.
 func (w *WAF) Close() {
 	if w == nil {
 		return
 	}
-	close(w.jobs)
+	w.cancel()
 	<-w.stopped
 }
 
 // work owns the helper from its start to its end.
 func (w *WAF) work() {
 	defer close(w.stopped)
-	h := &helper{options: w.options}
+	h := &helper{options: w.options, closing: w.closing}
+	defer h.stop()
 	checkpoint.Begin("appsec", 1)
 	w.fault = h.start()
 	checkpoint.End("appsec", 1)
-	if w.fault != nil {
-		w.options.Log.Errorf("appsec: %v", w.fault)
-	}
+	w.complain(w.fault)
 	close(w.ready)
-	for j := range w.jobs {
-		switch {
-		case j.done != nil:
-			close(j.done)
-		default:
-			t, err := h.ask(j)
-			if err != nil {
-				w.options.Log.Errorf("appsec: %v", err)
+	for {
+		select {
+		case <-w.closing.Done():
+			return
+		case j := <-w.jobs:
+			if j.done != nil {
+				close(j.done)
+			} else {
+				tags, err := h.ask(j)
+				w.complain(err)
+				if j.kind == "answer" && len(tags.Meta) > 0 {
+					w.keep(j.requestID, tags)
+				}
 			}
-			if j.kind == "answer" && len(t.Meta) > 0 {
-				w.keep(j.requestID, t)
-			}
+			w.pending.Add(-1)
 		}
-		w.pending.Add(-1)
 	}
-	h.stop()
+}
+
+func (w *WAF) complain(err error) {
+	if err != nil && w.closing.Err() == nil {
+		w.options.Log.Errorf("appsec: %v", err)
+	}
 }

@@ -44,7 +44,7 @@ func script(t *testing.T, text string) (*WAF, *log) {
 	}
 	var l log
 	w := Start(Options{Helper: path, Budget: time.Millisecond, Log: logging.New(&l, logging.Debug)})
-	t.Cleanup(w.Close)
+	t.Cleanup(w.Close) // twice is allowed
 	return w, &l
 }
 
@@ -165,6 +165,20 @@ func TestSlowHelper(t *testing.T) {
 	w.Settle(ctx)
 	if !strings.Contains(l.String(), "does not keep up") {
 		t.Error(l)
+	}
+}
+
+// A helper that hangs does not hold up the end of the extension.
+func TestCloseDoesNotWait(t *testing.T) {
+	for name, text := range map[string]string{"starting": "sleep 60", "asked": ready + "sleep 60"} {
+		w, l := script(t, text)
+		w.Inspect(event)
+		begin := time.Now()
+		w.Close()
+		if passed := time.Since(begin); passed > answerLimit/2 || l.String() != "" {
+			t.Errorf("%s: %v\n%s", name, passed, l)
+		}
+		w.Inspect(event).Finish("late", nil)
 	}
 }
 

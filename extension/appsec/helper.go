@@ -2,6 +2,7 @@ package appsec
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +23,9 @@ const (
 // helper is the program that runs the firewall. Only one goroutine uses it.
 type helper struct {
 	options Options
-	process *os.Process // nil: not running
+	closing context.Context // ends the process whatever it does
+	forget  func() bool     // stops watching closing
+	process *os.Process     // nil: not running
 	in, out *os.File
 	lines   *bufio.Reader
 	starts  int
@@ -59,6 +62,11 @@ func (h *helper) start() error {
 		return fmt.Errorf("%w: starting the helper: %w", ErrUnavailable, err)
 	}
 	_ = h.out.SetReadDeadline(time.Now().Add(startLimit))
+	process := h.process
+	h.forget = context.AfterFunc(h.closing, func() {
+		_ = process.Kill()
+		_ = out.SetReadDeadline(time.Unix(1, 0)) // a child of its own may keep the pipe open
+	})
 	l, err := h.read()
 	switch {
 	case err != nil:
@@ -144,6 +152,9 @@ func (h *helper) stop() (how string) {
 	h.in, h.out = nil, nil
 	if h.process == nil {
 		return ""
+	}
+	if h.forget != nil {
+		h.forget()
 	}
 	_ = h.process.Kill()
 	if state, err := h.process.Wait(); err == nil && state.String() != "signal: killed" {

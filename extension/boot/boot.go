@@ -16,9 +16,11 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/initprof/initprof/extension/api"
+	"github.com/initprof/initprof/extension/appsec"
 	"github.com/initprof/initprof/extension/changes"
 	"github.com/initprof/initprof/extension/checkpoint"
 	"github.com/initprof/initprof/extension/config"
@@ -29,6 +31,7 @@ import (
 	"github.com/initprof/initprof/extension/logging"
 	"github.com/initprof/initprof/extension/logs"
 	"github.com/initprof/initprof/extension/metrics"
+	"github.com/initprof/initprof/extension/proxy"
 	"github.com/initprof/initprof/extension/telemetry"
 	"github.com/initprof/initprof/extension/traceagent"
 )
@@ -43,6 +46,9 @@ type Options struct {
 	// 0.0.0.0:8999. All interfaces, since the environment delivers to
 	// sandbox.localdomain, which is not a loopback address in Lambda.
 	Telemetry string
+	// Helper is the program that runs AppSec's firewall; empty stands for where
+	// the layer has it.
+	Helper string
 }
 
 // gcPercent is what the runtime starts with; h16 goes back to it.
@@ -69,6 +75,9 @@ type extension struct {
 	logs    logs.Collector
 	flusher flush.Flusher
 	invokes invocations
+	waf     atomic.Pointer[appsec.WAF] // nil: AppSec is off, or not read of yet
+	proxy   *proxy.Server
+	watched watched
 
 	lastInvoke time.Time // ends of invocations and flushes, for the strategy
 	lastFlush  time.Time
@@ -103,6 +112,7 @@ func Run(ctx context.Context, opts Options) int {
 	}
 	e.api = api.New(address, filepath.Base(opts.Program))
 	defer e.api.Close()
+	defer e.closeAppSec()
 	if err := e.init(ctx); err != nil {
 		e.initError(ctx, err)
 		return 1
@@ -159,6 +169,10 @@ func (e *extension) init(ctx context.Context) error {
 	e.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	checkpoint.Reach("crypto_provider_ready")
 
+	// Before register: the runtime starts when all extensions have registered.
+	if err := e.startProxy(); err != nil {
+		return fail("Extension.ListenFailed", err)
+	}
 	registered := make(chan error, 1)
 	register := func() error {
 		return span("register", func() error {
@@ -232,16 +246,14 @@ func (e *extension) buildSharedClient() error {
 				return err
 			}
 			roots = pool
-		case changes.Embedded:
-			return errors.New("this build has no embedded certificates")
-		case changes.Deferred:
+		case changes.Embedded, changes.Deferred: // behind the first next
 		}
 	}
-	t, err := intake.TLSConfig(e.config, roots)
-	if err != nil {
+	var err error
+	if e.tls, err = intake.TLSConfig(e.config, roots); err != nil {
 		return err
 	}
-	e.intake, err = intake.New(e.config, t)
+	e.intake, err = intake.New(e.config, e.tls)
 	return err
 }
 
@@ -258,6 +270,7 @@ func (e *extension) startServices(ctx context.Context) error {
 		return err
 	}
 	checkpoint.Reach("dogstatsd_started")
+	e.startAppSec(ctx)
 	if err := span("trace_agent", e.startTraceAgent); err != nil {
 		return err
 	}
@@ -323,7 +336,11 @@ func (e *extension) startTraceAgent() (err error) {
 }
 
 func (e *extension) startLifecycle() (err error) {
-	e.life, err = lifecycle.Listen(address(e.config.ListenHost, e.config.LifecyclePort), e.invokes.requestID, e.endSpan, e.log)
+	hooks := lifecycle.Hooks{Request: e.invokes.requestID, Done: e.endSpan}
+	if e.config.AppSec && e.proxy == nil { // the proxy sees the same events
+		hooks.Inspect = e.inspect
+	}
+	e.life, err = lifecycle.Listen(address(e.config.ListenHost, e.config.LifecyclePort), hooks, e.log)
 	if err != nil {
 		return fail("Extension.ListenFailed", err)
 	}

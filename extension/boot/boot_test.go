@@ -25,13 +25,17 @@ import (
 
 // world is a Lambda environment and an intake, as far as these tests need them.
 type world struct {
-	t         *testing.T
-	api       *httptest.Server
-	intake    *httptest.Server
-	env       map[string]string
-	refuse    bool // the subscription
-	invokes   int
-	logs      lockedBuffer
+	t       *testing.T
+	api     *httptest.Server
+	intake  *httptest.Server
+	env     map[string]string
+	refuse  bool // the subscription
+	invokes int
+	helper  string // of AppSec
+	logs    lockedBuffer
+	// What happens when the extension registers, and in an invocation; may be nil.
+	registering, function func()
+
 	mu        sync.Mutex
 	asked     []string
 	series    []string
@@ -98,7 +102,13 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 	w.asked = append(w.asked, r.Method+" "+r.URL.Path)
 	w.mu.Unlock()
 	switch r.URL.Path {
+	case "/2018-06-01/runtime/invocation/next":
+		rw.Header().Set("Lambda-Runtime-Aws-Request-Id", "r1")
+		_, _ = io.WriteString(rw, `{"requestContext":{}}`)
 	case "/2020-01-01/extension/register":
+		if w.registering != nil {
+			w.registering()
+		}
 		rw.Header().Set("Lambda-Extension-Identifier", "id")
 		_, _ = io.WriteString(rw, `{"functionName":"f"}`)
 	case "/2022-07-01/telemetry":
@@ -156,6 +166,9 @@ func (w *world) invoke(telemetry string, n int) {
 	} else {
 		_ = resp.Body.Close()
 	}
+	if w.function != nil {
+		w.function()
+	}
 	if telemetry != "" {
 		resp, err := http.Post(telemetry, "application/json", strings.NewReader(
 			`[{"time":"2024-01-01T00:00:00Z","type":"platform.runtimeDone","record":{"requestId":"r`+strconv.Itoa(n)+`","status":"success"}}]`))
@@ -182,7 +195,7 @@ func (w *world) run(ctx context.Context) int {
 	w.t.Cleanup(func() { checkpoint.LogTo(nil) })
 	return Run(ctx, Options{
 		Start: time.Now(), Getenv: func(n string) string { return w.env[n] }, Program: "/opt/extensions/initprof-extension",
-		Log: &w.logs, Telemetry: "127.0.0.1:0",
+		Log: &w.logs, Telemetry: "127.0.0.1:0", Helper: w.helper,
 	})
 }
 

@@ -203,7 +203,7 @@ func (e *extension) sources() []flush.Source {
 				e.log.Warnf("trace agent: %d payloads were dropped: the buffer was full", dropped)
 			}
 			body, err := traceagent.Encode(payloads, traceagent.Identity{
-				Env: e.config.Env, Version: e.config.Version, Tags: strings.Join(makeTags(), ","),
+				Env: e.config.Env, Version: e.config.Version, Tags: strings.Join(makeTags(), ","), More: e.spanTags,
 			})
 			if err != nil {
 				e.log.Warnf("trace agent: traces that cannot be read were left out: %v", err)
@@ -236,11 +236,13 @@ func (discard) Post(context.Context, string, string, []byte) error { return nil 
 func (e *extension) flush(ctx context.Context, last bool) {
 	f := &e.flusher
 	if f.Sources == nil {
+		e.loadRoots()
 		f.Client, f.Log, f.Sources = e.intake, e.log, e.sources()
 		if e.config.APIKey == "" {
 			f.Client = discard{}
 		}
 	}
+	e.settle(ctx)
 	e.lastFlush = time.Now()
 	if err := f.Flush(ctx, last); err != nil {
 		e.log.Warnf("%v", err)

@@ -19,7 +19,7 @@ type Roots uint8
 const (
 	NativeEager Roots = iota // the system's files are read when a client is built
 	Deferred                 // the system's files are read at the first handshake
-	Embedded                 // certificates compiled in, parsed when a client is built
+	Embedded                 // certificates compiled in, parsed at the first handshake
 )
 
 // Set is which changes are on. The zero value is none of them.

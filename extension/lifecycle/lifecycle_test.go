@@ -13,7 +13,7 @@ import (
 func TestInvocation(t *testing.T) {
 	var log bytes.Buffer
 	spans := make(chan Span, 1)
-	s, err := Listen("127.0.0.1:0", func() string { return "r1" }, func(span Span) { spans <- span }, logging.New(&log, logging.Warn))
+	s, err := Listen("127.0.0.1:0", Hooks{Request: func() string { return "r1" }, Done: func(span Span) { spans <- span }}, logging.New(&log, logging.Warn))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,5 +62,44 @@ func TestInvocation(t *testing.T) {
 	}
 	if r := ask("POST", "/lambda/start-invocation", strings.Repeat("x", maxBody+1)); r.StatusCode != 400 {
 		t.Error(r.Status)
+	}
+}
+
+// Whoever inspects invocations gets the event when it comes, and the answer with
+// the identifier of its request; of a function that failed, no answer.
+func TestInspect(t *testing.T) {
+	var told []string
+	s, err := Listen("127.0.0.1:0", Hooks{
+		Request: func() string { return "r1" }, Done: func(Span) {},
+		Inspect: func(event []byte) func(string, []byte) {
+			told = append(told, string(event))
+			if string(event) == "of no interest" {
+				return nil
+			}
+			return func(id string, answer []byte) { told = append(told, id+" "+string(answer)) }
+		},
+	}, logging.New(&bytes.Buffer{}, logging.Off))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(t.Context()) })
+	post := func(path, body string, failed string) {
+		t.Helper()
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.Addr().String()+"/lambda/"+path, strings.NewReader(body))
+		req.Header.Set(headerError, failed)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	post("start-invocation", "event", "")
+	post("end-invocation", "answer", "")
+	post("start-invocation", "of no interest", "")
+	post("end-invocation", "answer", "")
+	post("start-invocation", "event", "")
+	post("end-invocation", "stack trace", "true")
+	if got := strings.Join(told, "; "); got != "event; r1 answer; of no interest; event; r1 " {
+		t.Error(got)
 	}
 }

@@ -14,6 +14,9 @@ const AgentVersion = "7.60.0"
 type Identity struct {
 	Env, Version string
 	Tags         string // "key:value,key:value", for _dd.tags.function
+	// More returns, once, what the aws.lambda span of a request carries besides
+	// what its tracer said. It may be nil.
+	More func(requestID string) (meta map[string]string, metrics map[string]float64)
 }
 
 // span is one span on its way from MessagePack to protocol buffers: the fields
@@ -23,6 +26,8 @@ type span struct {
 	root     bool
 	priority float64
 	origin   string
+	name     string
+	request  string // request_id of its meta
 }
 
 const noPriority = -128 // sampler.PriorityNone of the agent
@@ -73,7 +78,7 @@ func encodeTracer(p *Payload, id Identity) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", p.Version, err)
 	}
 	for range traces {
-		chunk, err := r.chunk(p.Version, words)
+		chunk, err := r.chunk(p.Version, words, id)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Version, err)
 		}
@@ -107,7 +112,7 @@ func (r *reader) words() ([]string, error) {
 
 // chunk makes a TraceChunk of one trace. Its priority and origin are those of
 // the root, or of whichever span has one.
-func (r *reader) chunk(version string, words []string) ([]byte, error) {
+func (r *reader) chunk(version string, words []string, id Identity) ([]byte, error) {
 	n, err := r.array()
 	if err != nil || n == 0 {
 		return nil, err
@@ -124,6 +129,7 @@ func (r *reader) chunk(version string, words []string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.add(id.More)
 		spans = appendBytes(spans, 3, s.encoded)
 		if s.priority != noPriority && (!fromRoot || s.root) {
 			priority, fromRoot = s.priority, s.root
@@ -209,6 +215,9 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 	switch field {
 	case 1, 2, 3, 12:
 		v, err := text()
+		if field == 2 {
+			s.name = v
+		}
 		s.encoded = appendText(s.encoded, field, v)
 		return err
 	case 10:
@@ -225,8 +234,11 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 			if err != nil {
 				return err
 			}
-			if key == "_dd.origin" {
+			switch key {
+			case "_dd.origin":
 				s.origin = value
+			case "request_id":
+				s.request = value
 			}
 			s.encoded = appendEntry(s.encoded, field, key, value)
 		}
@@ -258,6 +270,24 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 	}
 	s.encoded = appendVarint(s.encoded, field, v)
 	return err
+}
+
+// add appends what more has for an aws.lambda span. A later entry of a map takes
+// the place of an earlier one.
+func (s *span) add(more func(string) (map[string]string, map[string]float64)) {
+	if more == nil || s.name != "aws.lambda" || s.request == "" {
+		return
+	}
+	meta, metrics := more(s.request)
+	for key, value := range meta {
+		s.encoded = appendEntry(s.encoded, 10, key, value)
+	}
+	for key, value := range metrics {
+		if key == "_sampling_priority_v1" {
+			s.priority = value
+		}
+		s.encoded = appendDoubleEntry(s.encoded, 11, key, value)
+	}
 }
 
 func (r *reader) metaStruct(s *span) error {
