@@ -14,9 +14,7 @@ const AgentVersion = "7.60.0"
 type Identity struct {
 	Env, Version string
 	Tags         string // "key:value,key:value", for _dd.tags.function
-	// More returns, once, what the aws.lambda span of a request carries besides
-	// what its tracer said. It may be nil.
-	More func(requestID string) (meta map[string]string, metrics map[string]float64)
+	More         More   // may be nil
 }
 
 // span is one span on its way from MessagePack to protocol buffers: the fields
@@ -270,24 +268,6 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 	}
 	s.encoded = appendVarint(s.encoded, field, v)
 	return err
-}
-
-// add appends what more has for an aws.lambda span. A later entry of a map takes
-// the place of an earlier one.
-func (s *span) add(more func(string) (map[string]string, map[string]float64)) {
-	if more == nil || s.name != "aws.lambda" || s.request == "" {
-		return
-	}
-	meta, metrics := more(s.request)
-	for key, value := range meta {
-		s.encoded = appendEntry(s.encoded, 10, key, value)
-	}
-	for key, value := range metrics {
-		if key == "_sampling_priority_v1" {
-			s.priority = value
-		}
-		s.encoded = appendDoubleEntry(s.encoded, 11, key, value)
-	}
 }
 
 func (r *reader) metaStruct(s *span) error {
