@@ -4,6 +4,8 @@ module github.com/initprof/initprof/extension/appsec/helper
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require github.com/DataDog/go-libddwaf/v4 v4.10.0
 
 require (
