@@ -42,6 +42,8 @@ type Options struct {
 	Rules  string        // file of rules; empty stands for the bundled ones
 	Budget time.Duration // for the rules of one invocation
 	Log    *logging.Logger
+	// After holds the start of the helper back until it is closed; nil does not.
+	After <-chan struct{}
 }
 
 // Tags are what a span carries of the firewall's findings.
@@ -88,7 +90,7 @@ func HelperPath(program string) string {
 	return filepath.Join(dir, "initprof-appsec-helper")
 }
 
-// Start begins to start the helper, and returns at once.
+// Start starts the helper in the background, and returns at once.
 func Start(o Options) *WAF {
 	w := &WAF{
 		options: o, jobs: make(chan job, maxJobs), ready: make(chan struct{}), stopped: make(chan struct{}),
@@ -241,6 +243,13 @@ func (w *WAF) work() {
 	defer close(w.stopped)
 	h := &helper{options: w.options, closing: w.closing}
 	defer h.stop()
+	if w.options.After != nil {
+		select {
+		case <-w.options.After:
+		case <-w.closing.Done():
+			return
+		}
+	}
 	checkpoint.Begin("appsec", 1)
 	w.fault = h.start()
 	checkpoint.End("appsec", 1)

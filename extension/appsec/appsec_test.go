@@ -84,6 +84,30 @@ func TestFirstUserWaits(t *testing.T) {
 	}
 }
 
+// What holds the helper back does so, and does not hold up the end.
+func TestAfter(t *testing.T) {
+	started := filepath.Join(t.TempDir(), "started")
+	helper := filepath.Join(t.TempDir(), "helper")
+	if err := os.WriteFile(helper, []byte("#!/bin/sh\n: >"+started+"\n"+ready+"read -r line\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, open := range []bool{false, true} {
+		after := make(chan struct{})
+		var l log
+		w := Start(Options{Helper: helper, Log: logging.New(&l, logging.Debug), After: after})
+		if open {
+			close(after)
+			if err := w.Ready(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		w.Close()
+		if _, err := os.Stat(started); (err == nil) != open || l.String() != "" {
+			t.Errorf("after %v: %v\n%s", open, err, &l)
+		}
+	}
+}
+
 // Only what may be an HTTP request wakes the helper or waits for it.
 func TestOtherEventsCostNothing(t *testing.T) {
 	w, _ := script(t, "exec sleep 60") // never ready
@@ -170,7 +194,9 @@ func TestSlowHelper(t *testing.T) {
 
 // A helper that hangs does not hold up the end of the extension.
 func TestCloseDoesNotWait(t *testing.T) {
-	for name, text := range map[string]string{"starting": "sleep 60", "asked": ready + "sleep 60"} {
+	for name, text := range map[string]string{
+		"starting": "exec sleep 60", "asked": ready + "exec sleep 60", "its child keeps the pipe": "sleep 3; exit",
+	} {
 		w, l := script(t, text)
 		w.Inspect(event)
 		begin := time.Now()

@@ -31,8 +31,10 @@ func (e *extension) startProxy() error {
 	})
 }
 
-// startAppSec starts the firewall, and without h3 waits until it is ready. What
-// goes wrong is logged by it, and costs nothing but what it would have found.
+// startAppSec starts the firewall. Without h3 INIT waits until its rules are
+// compiled; with it, they are compiled from the first next on, since two programs
+// that start at once hold each other up. What goes wrong is logged, and costs
+// nothing but what would have been found.
 func (e *extension) startAppSec(ctx context.Context) {
 	if !e.config.AppSec {
 		return
@@ -41,9 +43,13 @@ func (e *extension) startAppSec(ctx context.Context) {
 	if helper == "" {
 		helper = appsec.HelperPath(e.opts.Program)
 	}
-	waf := appsec.Start(appsec.Options{
+	options := appsec.Options{
 		Helper: helper, Rules: e.config.AppSecRules, Budget: e.config.AppSecBudget, Log: e.log,
-	})
+	}
+	if e.changes.H3 {
+		options.After = e.asked
+	}
+	waf := appsec.Start(options)
 	e.waf.Store(waf)
 	if !e.changes.H3 {
 		_ = waf.Ready(ctx)

@@ -83,7 +83,8 @@ type extension struct {
 	lastFlush  time.Time
 	frequent   int
 
-	subscribed chan error // closed or sent to when the subscription was answered
+	subscribed chan error    // closed or sent to when the subscription was answered
+	asked      chan struct{} // closed when the first next is on its way
 }
 
 // failure is an error with the type that init/error reports.
@@ -100,7 +101,7 @@ func fail(kind string, err error) error { return &failure{kind, err} }
 // Run is the whole life of the extension. It returns the exit status.
 func Run(ctx context.Context, opts Options) int {
 	level, _ := logging.ParseLevel(opts.Getenv("DD_LOG_LEVEL")) // config tells of mistakes
-	e := &extension{opts: opts, log: logging.New(opts.Log, level)}
+	e := &extension{opts: opts, log: logging.New(opts.Log, level), asked: make(chan struct{})}
 	e.logs.Log = e.log
 	if level >= logging.Debug {
 		checkpoint.LogTo(opts.Log)

@@ -129,6 +129,7 @@ func (e *extension) loop(ctx context.Context) int {
 }
 
 func (e *extension) afterInit(cancel context.CancelFunc) {
+	close(e.asked)
 	if e.changes.H16 {
 		debug.SetGCPercent(gcPercent)
 	}
