@@ -19,12 +19,12 @@ const (
 )
 
 func main() {
-	if err := run("http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"); err != nil {
-		fmt.Fprintln(os.Stderr, "caller:", err)
-		os.Exit(1)
-	}
+	err := run("http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/")
+	fmt.Fprintln(os.Stderr, "caller:", err)
+	os.Exit(1)
 }
 
+// run answers invocations until the environment is gone.
 func run(api string) error {
 	for {
 		resp, err := http.Get(api + "next")

@@ -101,15 +101,19 @@ func start(path string, env []string) (s sample, err error) {
 	if err := cmd.Start(); err != nil {
 		return s, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	var how error
+	ended := make(chan struct{})
+	go func() {
+		how = cmd.Wait()
+		close(ended)
+	}()
 	select {
 	case <-waits:
 		s.resident, s.anonymous, err = memory(cmd.Process.Pid)
 		close(end)
 		<-ended
-	case err = <-ended:
-		err = fmt.Errorf("it ended before it asked for an event: %v: %s", err, trace.String())
+	case <-ended:
+		err = fmt.Errorf("it ended before it asked for an event: %v: %s", how, trace.String())
 	case <-time.After(10 * time.Second):
 		err = fmt.Errorf("it does not ask for an event")
 		_ = cmd.Process.Kill()

@@ -64,8 +64,8 @@ func invoke(t *testing.T, extension, function string, environ []string, proxy st
 	if err != nil {
 		t.Fatal(err)
 	}
-	go env.Serve(listener)
-	defer env.Close()
+	go func() { _ = env.Serve(listener) }()
+	defer func() { _ = env.Close() }()
 	var out bytes.Buffer
 	start := func(path, as, api string) *exec.Cmd {
 		cmd := exec.Command(path)
@@ -90,11 +90,11 @@ func invoke(t *testing.T, extension, function string, environ []string, proxy st
 		t.Fatal(err)
 	}
 	ext := start(extension, name, listener.Addr().String())
-	defer ext.Process.Kill()
+	defer func() { _ = ext.Process.Kill() }()
 	wait("the extension did not register", env.Registered())
 	env.ReleaseRuntime()
 	fn := start(function, sandbox.Runtime, proxy)
-	defer fn.Process.Kill()
+	defer func() { _ = fn.Process.Kill() }()
 	wait("INIT did not end", env.InitDone())
 	for _, event := range events {
 		if r := env.Invoke(ctx, []byte(event)); r.Err != nil || !strings.Contains(string(r.Response), "404") {
