@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -166,7 +167,11 @@ func (w *world) invoke(telemetry string, n int) {
 }
 
 func (w *world) serveIntake(rw http.ResponseWriter, r *http.Request) {
-	z, err := gzip.NewReader(r.Body)
+	unpack := func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
+	if r.Header.Get("Content-Encoding") == "deflate" {
+		unpack = func(r io.Reader) (io.Reader, error) { return zlib.NewReader(r) }
+	}
+	z, err := unpack(r.Body)
 	if err != nil {
 		w.t.Error(err)
 		return

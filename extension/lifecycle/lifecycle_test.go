@@ -43,7 +43,8 @@ func TestInvocation(t *testing.T) {
 	if span.TraceID != 7 || span.ParentID != 8 || span.Priority != 2 || !span.Error || span.RequestID != "r1" || span.Duration <= 0 {
 		t.Errorf("%+v", span)
 	}
-	body, err := traceagent.Encode([]traceagent.Payload{{Version: "v0.4", Body: span.Payload("", "f")}}, traceagent.Identity{})
+	var body []byte
+	err = traceagent.Encode([]traceagent.Payload{{Version: "v0.4", Body: span.Payload("", "f")}}, traceagent.Identity{}, func(b []byte) { body = b })
 	if err != nil || !bytes.Contains(body, []byte("aws.lambda")) || !bytes.Contains(body, []byte("broken")) {
 		t.Errorf("%v %q", err, body)
 	}
@@ -60,7 +61,7 @@ func TestInvocation(t *testing.T) {
 	if r := ask("GET", "/lambda/end-invocation", ""); r.StatusCode != 405 {
 		t.Error(r.Status)
 	}
-	if r := ask("POST", "/lambda/start-invocation", strings.Repeat("x", maxBody+1)); r.StatusCode != 400 {
+	if r := ask("POST", "/lambda/start-invocation", strings.Repeat("x", maxBody+1)); r.StatusCode != 413 {
 		t.Error(r.Status)
 	}
 }
