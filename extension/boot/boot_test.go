@@ -2,8 +2,6 @@ package boot
 
 import (
 	"bytes"
-	"compress/gzip"
-	"compress/zlib"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/initprof/initprof/extension/checkpoint"
 )
@@ -167,15 +166,12 @@ func (w *world) invoke(telemetry string, n int) {
 }
 
 func (w *world) serveIntake(rw http.ResponseWriter, r *http.Request) {
-	unpack := func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
-	if r.Header.Get("Content-Encoding") == "deflate" {
-		unpack = func(r io.Reader) (io.Reader, error) { return zlib.NewReader(r) }
-	}
-	z, err := unpack(r.Body)
+	z, err := zstd.NewReader(r.Body)
 	if err != nil {
 		w.t.Error(err)
 		return
 	}
+	defer z.Close()
 	body, _ := io.ReadAll(z)
 	w.mu.Lock()
 	w.series = append(w.series, r.URL.Path+" "+string(body))

@@ -33,7 +33,7 @@ func (e *extension) sources() []flush.Source {
 			err := traceagent.Encode(payloads, traceagent.Identity{
 				Env: e.config.Env, Version: e.config.Version, Tags: strings.Join(makeTags(), ","),
 			}, func(body []byte) {
-				emit(intake.Pack(e.config.TracesURL+"/api/v0.2/traces", "application/x-protobuf", intake.Gzip, body))
+				emit(intake.Pack(e.config.TracesURL+"/api/v0.2/traces", "application/x-protobuf", body))
 			})
 			if err != nil {
 				e.log.Warnf("trace agent: traces that cannot be read were left out: %v", err)
@@ -43,7 +43,7 @@ func (e *extension) sources() []flush.Source {
 			dropped := e.logs.Take(last, func() logs.Identity {
 				return logs.Identity{ARN: e.invokes.functionARN(), Service: e.config.Service, Tags: strings.Join(makeTags(), ",")}
 			}, func(body []byte) {
-				emit(intake.Pack(e.config.LogsURL+"/api/v2/logs", "application/json", intake.Gzip, body))
+				emit(intake.Pack(e.config.LogsURL+"/api/v2/logs", "application/json", body))
 			})
 			if dropped > 0 {
 				e.log.WarnOnce("logs dropped", "logs: %d lines were dropped: the buffer was full", dropped)

@@ -68,7 +68,7 @@ func TestServer(t *testing.T) {
 func TestDrainIsExact(t *testing.T) {
 	var out metrics.Aggregator
 	s, conn := listen(t, &out, io.Discard)
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	for i := range 2000 {
 		fmt.Fprint(conn, "a:1|c")
 		s.Drain(time.Minute)
@@ -82,7 +82,7 @@ func TestDrainIsExact(t *testing.T) {
 func TestLargestDatagram(t *testing.T) {
 	var out metrics.Aggregator
 	s, conn := listen(t, &out, io.Discard)
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	line := "some.metric:1|c|#tag:value\n"
 	n := maxDatagram / len(line)
 	if _, err := io.WriteString(conn, strings.Repeat(line, n)); err != nil {

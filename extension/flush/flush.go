@@ -176,10 +176,10 @@ func Metrics(a *metrics.Aggregator, url string, tags func() []string, log *loggi
 		}
 		all := tags()
 		batch.Series(all, func(body []byte) {
-			emit(intake.Pack(url+"/api/v2/series", "application/json", intake.Gzip, body))
+			emit(intake.Pack(url+"/api/v2/series", "application/json", body))
 		})
 		batch.Sketches(all, func(body []byte) {
-			emit(intake.Pack(url+"/api/beta/sketches", "application/x-protobuf", intake.Deflate, body))
+			emit(intake.Pack(url+"/api/beta/sketches", "application/x-protobuf", body))
 		})
 	}
 }

@@ -32,7 +32,7 @@ func (f *fake) Post(_ context.Context, r intake.Request) error {
 	if err := f.err[r.Address]; err != nil {
 		return err
 	}
-	f.sent = append(f.sent, r.Address+" "+r.Encoding)
+	f.sent = append(f.sent, r.Address+" "+r.ContentType)
 	return nil
 }
 
@@ -78,7 +78,7 @@ func TestFlush(t *testing.T) {
 	}
 	f.waits(t, 0)
 	slices.Sort(client.sent)
-	if want := []string{"http://x/api/beta/sketches deflate", "http://x/api/v2/series gzip"}; !slices.Equal(client.sent, want) {
+	if want := []string{"http://x/api/beta/sketches application/x-protobuf", "http://x/api/v2/series application/json"}; !slices.Equal(client.sent, want) {
 		t.Errorf("%q", client.sent)
 	}
 	client.err = map[string]error{"http://x/api/v2/series": fmt.Errorf("403: %w", intake.ErrRejected)}

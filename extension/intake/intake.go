@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/initprof/initprof/extension/config"
+	"github.com/initprof/initprof/extension/zstd"
 )
 
 // attempts is how often a request is tried within one flush, with pauses of 50
@@ -37,8 +38,12 @@ type Client struct {
 type Request struct {
 	Address     string
 	ContentType string
-	Encoding    string // Content-Encoding
-	Body        []byte
+	Body        []byte // by Zstandard
+}
+
+// Pack makes a request of a body.
+func Pack(address, contentType string, body []byte) Request {
+	return Request{address, contentType, zstd.Append(nil, body)}
 }
 
 // TLSConfig makes the TLS settings of the configuration. Without a custom CA
@@ -140,7 +145,7 @@ func (c *Client) once(ctx context.Context, r Request) error {
 		return fmt.Errorf("%w: %v", ErrRejected, err)
 	}
 	req.Header.Set("Content-Type", r.ContentType)
-	req.Header.Set("Content-Encoding", r.Encoding)
+	req.Header.Set("Content-Encoding", "zstd")
 	req.Header.Set("DD-API-KEY", string(c.key))
 	resp, err := c.http.Do(req)
 	if err != nil {
