@@ -129,7 +129,10 @@ func (e *extension) shutdown(deadline time.Time) int {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), limit.Add(-shutdownMargin))
 	defer cancel()
-	e.stop() // a flush under way gives up, and what it had is sent below
+	// A flush under way may have what an intake is about to acknowledge. When it
+	// gives up, what is left is sent below.
+	giveUp := time.AfterFunc(2*closeLimit, e.stop)
+	defer giveUp.Stop()
 
 	// Whoever is still sending must not take the time that sending needs.
 	closing, cancelClosing := context.WithTimeout(ctx, closeLimit)
