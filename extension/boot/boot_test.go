@@ -32,6 +32,7 @@ type world struct {
 	refuse    bool // the subscription
 	invokes   int
 	logs      lockedBuffer
+	running   sync.WaitGroup
 	mu        sync.Mutex
 	asked     []string
 	series    []string
@@ -122,10 +123,11 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Unlock()
 		deadline := time.Now().Add(2 * time.Second).UnixMilli()
 		if n > w.invokes {
+			w.running.Wait() // the runtime is done before the environment ends
 			fmt.Fprintf(rw, `{"eventType":"SHUTDOWN","shutdownReason":"spindown","deadlineMs":%d}`, deadline)
 			return
 		}
-		go w.invoke(telemetry, n)
+		w.running.Go(func() { w.invoke(telemetry, n) })
 		fmt.Fprintf(rw, `{"eventType":"INVOKE","requestId":"r%d","invokedFunctionArn":"arn:aws:lambda:eu-west-1:1:function:f","deadlineMs":%d}`, n, deadline)
 	}
 }

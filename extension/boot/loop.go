@@ -30,11 +30,12 @@ func (e *extension) loop(ctx context.Context) int {
 	defer cancel()
 	e.background, e.stop = context.WithCancel(ctx)
 	e.schedule.strategy = e.config.FlushStrategy
-	// Everything here that INIT does not need waits until the first next is on
-	// its way. A SIGTERM before that ends the process, which has nothing to lose.
-	go e.afterInit(cancel)
+	// Everything that INIT does not need waits until the first next is on its way.
+	// A SIGTERM before that ends the process, which has nothing to lose.
+	sent := func() { go e.afterInit(cancel) }
 	for {
-		event, err := e.api.Next(ctx)
+		event, err := e.api.Next(ctx, sent)
+		sent = nil
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return e.shutdown(time.Now().Add(2 * time.Second))

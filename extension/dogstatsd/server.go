@@ -43,11 +43,11 @@ type Server struct {
 
 // Listen binds the address, "127.0.0.1:8125" say, and starts to read.
 func Listen(address string, out *metrics.Aggregator, log *logging.Logger) (*Server, error) {
-	at, err := net.ResolveUDPAddr("udp", address)
+	at, err := net.ResolveUDPAddr("udp4", address)
 	if err != nil {
 		return nil, fmt.Errorf("dogstatsd: %w", err)
 	}
-	conn, err := net.ListenUDP("udp", at)
+	conn, err := net.ListenUDP("udp4", at)
 	if err != nil {
 		return nil, fmt.Errorf("dogstatsd: %w", err)
 	}

@@ -37,9 +37,13 @@ type HTTP struct {
 	open     atomic.Int64 // connections
 }
 
-// Listen binds the address and serves it with handler.
+// Listen binds the address, of IPv4, and serves it with handler.
 func (h *HTTP) Listen(address string, handler http.Handler, logger *logging.Logger) error {
-	listener, err := net.Listen("tcp", address)
+	// Any other network, and MPTCP, would have net probe for what the kernel has:
+	// a dozen system calls in each cold start.
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	listener, err := config.Listen(context.Background(), "tcp4", address)
 	if err != nil {
 		return err
 	}
