@@ -25,16 +25,21 @@ import (
 
 // world is a Lambda environment and an intake, as far as these tests need them.
 type world struct {
-	t         *testing.T
-	api       *httptest.Server
-	intake    *httptest.Server
-	env       map[string]string
-	refuse    bool // the subscription
+	t      *testing.T
+	api    *httptest.Server
+	intake *httptest.Server
+	env    map[string]string
+	refuse bool // the subscription
+	// first is asked before an answer is made; true says that it was made.
+	first func(rw http.ResponseWriter, r *http.Request, body []byte) bool
+	// during is what the function does besides.
+	during    func()
 	invokes   int
 	logs      lockedBuffer
 	running   sync.WaitGroup
 	mu        sync.Mutex
 	asked     []string
+	errors    []string // what init/error and exit/error were told
 	series    []string
 	telemetry string
 	next      int
@@ -97,7 +102,13 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	w.mu.Lock()
 	w.asked = append(w.asked, r.Method+" "+r.URL.Path)
+	if strings.HasSuffix(r.URL.Path, "/error") {
+		w.errors = append(w.errors, r.Header.Get("Lambda-Extension-Function-Error-Type")+" "+string(body))
+	}
 	w.mu.Unlock()
+	if w.first != nil && w.first(rw, r, body) {
+		return
+	}
 	switch r.URL.Path {
 	case "/2020-01-01/extension/register":
 		rw.Header().Set("Lambda-Extension-Identifier", "id")
@@ -158,6 +169,9 @@ func (w *world) invoke(telemetry string, n int) {
 	} else {
 		_ = resp.Body.Close()
 	}
+	if w.during != nil {
+		w.during()
+	}
 	if telemetry != "" {
 		resp, err := http.Post(telemetry, "application/json", strings.NewReader(
 			`[{"time":"2024-01-01T00:00:00Z","type":"platform.runtimeDone","record":{"requestId":"r`+strconv.Itoa(n)+`","status":"success"}}]`))
@@ -183,6 +197,11 @@ func (w *world) serveIntake(rw http.ResponseWriter, r *http.Request) {
 
 func (w *world) run(ctx context.Context) int {
 	w.t.Cleanup(func() { checkpoint.LogTo(nil) })
+	defer func() {
+		if strings.Contains(w.logs.String(), "the-secret-key") {
+			w.t.Error("the key stands in the log")
+		}
+	}()
 	return Run(ctx, Options{
 		Start: time.Now(), Getenv: func(n string) string { return w.env[n] }, Program: "/opt/extensions/initprof-extension",
 		Log: &w.logs, Telemetry: "127.0.0.1:0",
@@ -228,8 +247,7 @@ func TestColdStart(t *testing.T) {
 					t.Errorf("no %s in %s", want, all)
 				}
 			}
-			if text := w.logs.String(); strings.Contains(text, "the-secret-key") ||
-				!regexp.MustCompile(`ready in \d+\.\d+ ms`).MatchString(text) {
+			if text := w.logs.String(); !regexp.MustCompile(`ready in \d+\.\d+ ms`).MatchString(text) {
 				t.Error(text)
 			}
 			if w.asked[0] != "POST /2020-01-01/extension/register" {
@@ -251,17 +269,34 @@ func TestRefusedSubscriptionIsSurvived(t *testing.T) {
 }
 
 func TestInitErrors(t *testing.T) {
-	for name, spoil := range map[string]func(*world){
-		"unknown change": func(w *world) { w.env["INITPROF_EXTENSION_CHANGES"] = "h5" },
-		"bad address":    func(w *world) { w.env["DD_DD_URL"] = "ftp://x" },
-		"port in use": func(w *world) {
-			l, err := net.Listen("tcp", "127.0.0.1:"+w.env["DD_APM_RECEIVER_PORT"])
+	inUse := func(w *world, network, variable string) {
+		if network == "udp" {
+			l, err := net.ListenPacket(network, "127.0.0.1:"+w.env[variable])
 			if err != nil {
 				t.Fatal(err)
 			}
 			w.t.Cleanup(func() { _ = l.Close() })
-		},
+			return
+		}
+		l, err := net.Listen(network, "127.0.0.1:"+w.env[variable])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.t.Cleanup(func() { _ = l.Close() })
+	}
+	for name, c := range map[string]struct {
+		spoil func(*world)
+		want  string // of what init/error is told
+	}{
+		"unknown change":        {func(w *world) { w.env["INITPROF_EXTENSION_CHANGES"] = "h5" }, "Extension.ConfigInvalid"},
+		"bad address":           {func(w *world) { w.env["DD_DD_URL"] = "ftp://x" }, "DD_DD_URL"},
+		"no CA file":            {func(w *world) { w.env["DD_TLS_CERT_FILE"] = "/nonexistent.pem" }, "/nonexistent.pem"},
+		"bad proxy":             {func(w *world) { w.env["DD_PROXY_HTTPS"] = "::" }, "DD_PROXY_HTTPS"},
+		"DogStatsD port in use": {func(w *world) { inUse(w, "udp", "DD_DOGSTATSD_PORT") }, "address already in use"},
+		"trace port in use":     {func(w *world) { inUse(w, "tcp", "DD_APM_RECEIVER_PORT") }, "Extension.ListenFailed"},
+		"lifecycle port in use": {func(w *world) { inUse(w, "tcp", "INITPROF_EXTENSION_LIFECYCLE_PORT") }, "lifecycle: listen"},
 	} {
+		spoil, want := c.spoil, c.want
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			spoil(w)
@@ -271,8 +306,8 @@ func TestInitErrors(t *testing.T) {
 			if last := w.asked[len(w.asked)-1]; last != "POST /2020-01-01/extension/init/error" {
 				t.Errorf("%q", w.asked)
 			}
-			if !strings.Contains(w.logs.String(), "ERROR | init: ") {
-				t.Error(w.logs.String())
+			if !strings.Contains(w.logs.String(), "ERROR | init: ") || len(w.errors) != 1 || !strings.Contains(w.errors[0], want) {
+				t.Errorf("%q\n%s", w.errors, w.logs.String())
 			}
 		})
 	}

@@ -36,7 +36,6 @@ func logged(t *testing.T, calls func()) []string {
 	var out bytes.Buffer
 	LogTo(&out)
 	t.Cleanup(func() { LogTo(nil) })
-	state.greeted, state.recorded = false, 0
 	calls()
 	LogTo(nil)
 	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")

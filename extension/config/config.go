@@ -183,7 +183,7 @@ func Load(getenv func(string) string) (*Config, error) {
 			}
 			parsed, err := url.Parse(s)
 			if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
-				return nil, fmt.Errorf("configuration: %s: %q is not an http or https address", u.env[0], s)
+				return nil, fmt.Errorf("configuration: %s: %q is not an http or https address", u.env[0], redact(s))
 			}
 			*u.to = strings.TrimRight(s, "/")
 		}
@@ -230,6 +230,14 @@ func Load(getenv func(string) string) (*Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// redact leaves out the user and password of an address.
+func redact(address string) string {
+	if i := strings.LastIndexByte(address, '@'); i >= 0 {
+		return "[hidden]" + address[i:]
+	}
+	return address
 }
 
 func parseStrategy(s string) (FlushStrategy, error) {
