@@ -219,6 +219,7 @@ func (e *extension) readConfig() (err error) {
 		return err
 	}
 	e.log.Hide(string(e.config.APIKey))
+	e.log.SetLevel(e.config.LogLevel) // the file may name another than the environment
 	for _, p := range e.config.Problems {
 		e.log.Warnf("%s", p)
 	}

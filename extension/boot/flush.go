@@ -16,7 +16,7 @@ import (
 // sources says what is flushed, and where to. It is built at the first flush,
 // behind the first next.
 func (e *extension) sources() []flush.Source {
-	makeTags := func() []string { return tags.Make(e.config, e.invokes.functionARN(), e.opts.Getenv) }
+	makeTags := func() []string { return tags.Make(e.config, e.invokes.function(), e.opts.Getenv) }
 	if e.changes.Tags {
 		makeTags = sync.OnceValue(makeTags)
 	}
@@ -41,7 +41,7 @@ func (e *extension) sources() []flush.Source {
 		},
 		func(last bool, emit func(intake.Request)) {
 			dropped := e.logs.Take(last, func() logs.Identity {
-				return logs.Identity{ARN: e.invokes.functionARN(), Service: e.config.Service, Tags: strings.Join(makeTags(), ",")}
+				return logs.Identity{ARN: e.invokes.function().ARN, Service: e.config.Service, Tags: strings.Join(makeTags(), ",")}
 			}, func(body []byte) {
 				emit(intake.Pack(e.config.LogsURL+"/api/v2/logs", "application/json", body))
 			})

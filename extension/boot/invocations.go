@@ -3,6 +3,7 @@ package boot
 import (
 	"sync"
 
+	"github.com/initprof/initprof/extension/tags"
 	"github.com/initprof/initprof/extension/usage"
 )
 
@@ -23,6 +24,7 @@ type invocations struct {
 	mu         sync.Mutex
 	subscribed bool
 	arn        string
+	runtime    string
 	request    string
 	known      map[string]*invocation
 }
@@ -99,8 +101,15 @@ func (i *invocations) requestID() string {
 	return i.request
 }
 
-func (i *invocations) functionARN() string {
+// initStarted notes what platform.initStart says of the runtime.
+func (i *invocations) initStarted(runtime string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.arn
+	i.runtime = runtime
+}
+
+func (i *invocations) function() tags.Function {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return tags.Function{ARN: i.arn, Runtime: i.runtime}
 }

@@ -30,6 +30,10 @@ func (e *extension) handleTelemetry(events []telemetry.Event) {
 	for i := range events {
 		event := &events[i]
 		switch event.Type {
+		case "platform.initStart":
+			if p, err := event.Platform(); err == nil {
+				e.invokes.initStarted(p.RuntimeVersion)
+			}
 		case "platform.runtimeDone":
 			if p, err := event.Platform(); err == nil {
 				e.runtimeDone(event.Time, &p)

@@ -2,7 +2,9 @@ package lifecycle
 
 import (
 	"bytes"
+	"context"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -64,4 +66,25 @@ func TestInvocation(t *testing.T) {
 	if r := ask("POST", "/lambda/start-invocation", strings.Repeat("x", maxBody+1)); r.StatusCode != 413 {
 		t.Error(r.Status)
 	}
+}
+
+// FuzzInvocation gives events and headers of any content to both ends.
+func FuzzInvocation(f *testing.F) {
+	f.Add(`{"headers":{"x-datadog-trace-id":"7","multi":["a"]}}`, "7", "-1")
+	f.Add("[", "", "99999999999999999999")
+	s, err := Listen("127.0.0.1:0", func() string { return "r" }, func(span Span) {
+		body := span.Payload("s", "f")
+		if err := traceagent.Encode([]traceagent.Payload{{Version: "v0.4", Body: body}}, traceagent.Identity{}, func([]byte) {}); err != nil {
+			f.Errorf("%+v: %v", span, err)
+		}
+	}, logging.New(&bytes.Buffer{}, logging.Off))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = s.Close(context.Background()) })
+	f.Fuzz(func(_ *testing.T, event, trace, priority string) {
+		header := http.Header{headerTrace: {trace}, headerPriority: {priority}, headerError: {"true"}, headerError + "-Msg": {event}}
+		s.start(httptest.NewRecorder(), http.Header{}, []byte(event))
+		s.end(httptest.NewRecorder(), header, nil)
+	})
 }

@@ -26,11 +26,11 @@ type Event struct {
 
 // Platform is the record of the platform events, as far as they are used.
 type Platform struct {
-	RequestID string `json:"requestId"`
-	Status    string `json:"status"`
-	ErrorType string `json:"errorType"`
-	Phase     string `json:"phase"`
-	Metrics   struct {
+	RequestID      string `json:"requestId"`
+	Status         string `json:"status"`
+	ErrorType      string `json:"errorType"`
+	RuntimeVersion string `json:"runtimeVersion"` // initStart
+	Metrics        struct {
 		DurationMs       float64 `json:"durationMs"`
 		ProducedBytes    float64 `json:"producedBytes"`
 		BilledDurationMs float64 `json:"billedDurationMs"`
