@@ -55,8 +55,10 @@ func TestHostileFunction(t *testing.T) {
 			url  string
 			want int
 		}{
-			{at["trace"] + "/v0.4/traces", 413}, {at["trace"] + "/telemetry/proxy/api/v2/apmtelemetry", 413},
-			{at["lifecycle"] + "/lambda/end-invocation", 413}, {at["telemetry"] + "/", 413},
+			{at["trace"] + "/v0.4/traces", 413},
+			{at["trace"] + "/telemetry/proxy/api/v2/apmtelemetry", 413},
+			{at["lifecycle"] + "/lambda/end-invocation", 413},
+			{at["telemetry"] + "/", 413},
 		} {
 			if code := post("http://"+c.url, "application/msgpack", strings.Repeat("x", 26<<20)); code != c.want && code != 0 {
 				t.Errorf("%s: %d", c.url, code)

@@ -30,27 +30,37 @@ func TestMake(t *testing.T) {
 		want   []string
 	}{
 		"settings": {
-			config.Config{Env: "prod", Service: "s", Version: "1", Tags: []string{"team:a", "bare", "env:prod"}}, Function{ARN: arn}, environment(),
+			config.Config{Env: "prod", Service: "s", Version: "1", Tags: []string{"team:a", "bare", "env:prod"}},
+			Function{ARN: arn},
+			environment(),
 			append([]string{"env:prod", "service:s", "version:1"}, append(slices.Clone(arnTags),
 				"resource:orders", "region:eu-west-1", "memorysize:1024", architecture, "init_type:on-demand", "team:a")...),
 		},
 		"an alias": {
-			config.Config{}, Function{ARN: arn + ":live", Runtime: "nodejs:20.v40"}, environment("AWS_LAMBDA_FUNCTION_VERSION", "7"),
+			config.Config{},
+			Function{ARN: arn + ":live", Runtime: "nodejs:20.v40"},
+			environment("AWS_LAMBDA_FUNCTION_VERSION", "7"),
 			append(slices.Clone(arnTags), "resource:orders:live", "executedversion:7", "region:eu-west-1", "memorysize:1024", architecture,
 				"runtime:nodejs20.x", "init_type:on-demand"),
 		},
 		"a version": {
-			config.Config{}, Function{ARN: arn, Runtime: "provided:al2023.v9"}, environment("AWS_LAMBDA_FUNCTION_VERSION", "7"),
+			config.Config{},
+			Function{ARN: arn, Runtime: "provided:al2023.v9"},
+			environment("AWS_LAMBDA_FUNCTION_VERSION", "7"),
 			append(slices.Clone(arnTags), "resource:orders:7", "executedversion:7", "region:eu-west-1", "memorysize:1024", architecture,
 				"runtime:provided.al2023", "init_type:on-demand"),
 		},
 		"the latest": {
-			config.Config{}, Function{ARN: arn + ":$LATEST", Runtime: "python:3.12.v18"}, environment("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+			config.Config{},
+			Function{ARN: arn + ":$LATEST", Runtime: "python:3.12.v18"},
+			environment("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
 			append(slices.Clone(arnTags), "resource:orders", "region:eu-west-1", "memorysize:1024", architecture,
 				"runtime:python3.12", "init_type:on-demand"),
 		},
 		"no invocation yet": {
-			config.Config{}, Function{}, environment("AWS_LAMBDA_FUNCTION_NAME", "Orders", "AWS_REGION", "eu-west-1", "AWS_EXECUTION_ENV", "AWS_Lambda_java21"),
+			config.Config{},
+			Function{},
+			environment("AWS_LAMBDA_FUNCTION_NAME", "Orders", "AWS_REGION", "eu-west-1", "AWS_EXECUTION_ENV", "AWS_Lambda_java21"),
 			[]string{"functionname:orders", "resource:orders", "region:eu-west-1", "memorysize:1024", architecture, "runtime:java21", "init_type:on-demand"},
 		},
 		"nothing": {config.Config{}, Function{ARN: "x", Runtime: "?"}, func(string) string { return "" }, []string{architecture, "runtime:?"}},
