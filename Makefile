@@ -10,7 +10,7 @@ TOOLS := $(CURDIR)/bin/tools
 # sudo only where it is needed, and said so: make prints the command.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build run test test-arm64 subjects lint generate bench fmt
+.PHONY: help deps build run test test-arm64 subjects lint generate bench load-extension fmt
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,5 +52,8 @@ generate: ## rebuild the BPF objects and bindings (clang, llvm-strip, libbpf's h
 bench: build ## what watching costs: untraced, initprof, perf and strace, interleaved
 	$(GO) build -o build/bench ./testdata/bench
 	$(SUDO) build/bench -n 30 $(BIN)/initprof-extension
+
+load-extension: ## 100,000 packets/s and 1,000 traces/s on the extension, beside good and bad intakes
+	INITPROF_LOAD_SECONDS=10 $(GO) test -count=1 -v -timeout 10m -run TestLoad ./extension/internal/load
 
 -include extension/variants.mk

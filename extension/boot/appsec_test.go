@@ -42,7 +42,7 @@ func withAppSec(t *testing.T, changes string) (w *world, started string) {
 	w.helper, started = helper(t)
 	w.env["DD_SERVERLESS_APPSEC_ENABLED"] = "true"
 	w.env["INITPROF_EXTENSION_CHANGES"] = changes
-	w.function = func() {
+	w.during = func() {
 		w.post("http://127.0.0.1:"+w.env["INITPROF_EXTENSION_LIFECYCLE_PORT"]+"/lambda/start-invocation", `{"requestContext":{}}`)
 		w.post("http://127.0.0.1:"+w.env["INITPROF_EXTENSION_LIFECYCLE_PORT"]+"/lambda/end-invocation", `{"statusCode":200}`)
 	}
@@ -116,8 +116,8 @@ func TestAppSecOff(t *testing.T) {
 		proxy := "127.0.0.1:" + freePort(t, "tcp")
 		w.env["AWS_LWA_LAMBDA_RUNTIME_API_PROXY"] = proxy
 		w.env["DD_SERVERLESS_APPSEC_ENABLED"] = "false"
-		call := w.function
-		w.function = func() {
+		call := w.during
+		w.during = func() {
 			if c, err := net.Dial("tcp", proxy); err == nil {
 				_ = c.Close()
 				t.Errorf("%s: there is a proxy", set)
@@ -164,7 +164,7 @@ func TestProxyListensBeforeRegister(t *testing.T) {
 				_ = c.Close()
 			}
 			base := "http://" + proxy + "/2018-06-01/runtime/invocation/"
-			w.function = func() { // of a library whose events the proxy has seen
+			w.during = func() { // of a library whose events the proxy has seen
 				resp, err := http.Get(base + "next")
 				if err != nil {
 					t.Error(err)

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -79,9 +80,11 @@ type extension struct {
 	proxy   *proxy.Server
 	watched watched
 
-	lastInvoke time.Time // ends of invocations and flushes, for the strategy
-	lastFlush  time.Time
-	frequent   int
+	schedule   schedule
+	flushing   sync.Once       // makes the flusher's sources
+	ticking    sync.Once       // starts to flush by the clock
+	background context.Context // ends when SHUTDOWN begins, by stop
+	stop       context.CancelFunc
 
 	subscribed chan error    // closed or sent to when the subscription was answered
 	asked      chan struct{} // closed when the first next is on its way
@@ -231,6 +234,7 @@ func (e *extension) readConfig() (err error) {
 		return err
 	}
 	e.log.Hide(string(e.config.APIKey))
+	e.log.SetLevel(e.config.LogLevel) // the file may name another than the environment
 	for _, p := range e.config.Problems {
 		e.log.Warnf("%s", p)
 	}
@@ -362,8 +366,12 @@ func (e *extension) listenTelemetry() (err error) {
 
 func (e *extension) subscribe(ctx context.Context) {
 	port := e.events.Addr().(*net.TCPAddr).Port
+	types := []string{"platform", "function"}
+	if !e.config.LogsEnabled {
+		types = types[:1]
+	}
 	e.subscribed <- span("telemetry_subscribe", func() error {
-		err := e.api.Subscribe(ctx, api.Subscription{Port: port, Types: []string{"platform", "function"}})
+		err := e.api.Subscribe(ctx, api.Subscription{Port: port, Types: types})
 		e.invokes.setSubscribed(err == nil)
 		if err != nil {
 			return fmt.Errorf("no platform events and logs: %w", err)

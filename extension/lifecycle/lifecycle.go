@@ -66,7 +66,7 @@ type Server struct {
 // Listen binds the address and serves it.
 func Listen(address string, hooks Hooks, log *logging.Logger) (*Server, error) {
 	s := &Server{hooks: hooks, log: log}
-	if err := s.Listen(address, s); err != nil {
+	if err := s.Listen(address, s, log); err != nil {
 		return nil, fmt.Errorf("lifecycle: %w", err)
 	}
 	return s, nil
@@ -83,10 +83,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "POST", http.StatusMethodNotAllowed)
 			return
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		body, err := s.Body(w, r, maxBody)
 		if err != nil {
-			s.log.WarnOnce("lifecycle body", "lifecycle: %v", err)
-			http.Error(w, "body", http.StatusBadRequest)
+			s.Refuse(w, r, err)
 			return
 		}
 		if strings.HasSuffix(r.URL.Path, "/start-invocation") {

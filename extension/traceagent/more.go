@@ -1,5 +1,7 @@
 package traceagent
 
+import "github.com/initprof/initprof/extension/protobuf"
+
 // More returns, once, what the aws.lambda span of a request carries besides what
 // its tracer said: AppSec's findings.
 type More func(requestID string) (meta map[string]string, metrics map[string]float64)
@@ -12,12 +14,12 @@ func (s *span) add(more More) {
 	}
 	meta, metrics := more(s.request)
 	for key, value := range meta {
-		s.encoded = appendEntry(s.encoded, 10, key, value)
+		s.encoded = protobuf.AppendEntry(s.encoded, 10, key, value)
 	}
 	for key, value := range metrics {
 		if key == "_sampling_priority_v1" {
 			s.priority = value
 		}
-		s.encoded = appendDoubleEntry(s.encoded, 11, key, value)
+		s.encoded = protobuf.AppendDoubleEntry(s.encoded, 11, key, value)
 	}
 }
