@@ -18,7 +18,7 @@ help: ## what can be made
 deps: ## install what the other targets lack (apt or dnf), printing each command
 	@./.ci/deps
 
-build: ## bin/initprof and bin/initprof-extension; needs Go alone
+build: appsec-helper ## bin/initprof, bin/initprof-extension and its helper for AppSec; needs Go alone
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/initprof .
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/initprof-extension ./extension/cmd/initprof-extension
 
@@ -38,6 +38,7 @@ lint: ## gofumpt, golangci-lint with the import rule, clang-format
 	@./.ci/tools $(TOOLS) $(LINT_VERSION) $(GOFUMPT_VERSION)
 	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
 	$(TOOLS)/golangci-lint run ./...
+	cd extension/appsec/helper && $(TOOLS)/golangci-lint run -c $(CURDIR)/.golangci.yml --build-tags appsec ./...
 	clang-format --dry-run -Werror bpf/src/*
 
 fmt: ## format Go and C

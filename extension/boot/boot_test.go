@@ -29,11 +29,13 @@ type world struct {
 	api    *httptest.Server
 	intake *httptest.Server
 	env    map[string]string
-	refuse bool // the subscription
+	refuse bool   // the subscription
+	helper string // of AppSec
 	// first is asked before an answer is made; true says that it was made.
 	first func(rw http.ResponseWriter, r *http.Request, body []byte) bool
-	// during is what the function does besides.
-	during    func()
+	// What happens when the extension registers, and in an invocation; may be nil.
+	registering, during func()
+
 	invokes   int
 	logs      lockedBuffer
 	running   sync.WaitGroup
@@ -110,7 +112,13 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch r.URL.Path {
+	case "/2018-06-01/runtime/invocation/next":
+		rw.Header().Set("Lambda-Runtime-Aws-Request-Id", "r1")
+		_, _ = io.WriteString(rw, `{"requestContext":{}}`)
 	case "/2020-01-01/extension/register":
+		if w.registering != nil {
+			w.registering()
+		}
 		rw.Header().Set("Lambda-Extension-Identifier", "id")
 		_, _ = io.WriteString(rw, `{"functionName":"f"}`)
 	case "/2022-07-01/telemetry":
@@ -204,7 +212,7 @@ func (w *world) run(ctx context.Context) int {
 	}()
 	return Run(ctx, Options{
 		Start: time.Now(), Getenv: func(n string) string { return w.env[n] }, Program: "/opt/extensions/initprof-extension",
-		Log: &w.logs, Telemetry: "127.0.0.1:0",
+		Log: &w.logs, Telemetry: "127.0.0.1:0", Helper: w.helper,
 	})
 }
 

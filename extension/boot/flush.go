@@ -31,7 +31,7 @@ func (e *extension) sources() []flush.Source {
 				return
 			}
 			err := traceagent.Encode(payloads, traceagent.Identity{
-				Env: e.config.Env, Version: e.config.Version, Tags: strings.Join(makeTags(), ","),
+				Env: e.config.Env, Version: e.config.Version, Tags: strings.Join(makeTags(), ","), More: e.spanTags,
 			}, func(body []byte) {
 				emit(intake.Pack(e.config.TracesURL+"/api/v0.2/traces", "application/x-protobuf", body))
 			})
@@ -63,10 +63,12 @@ func (e *extension) discard() {
 func (e *extension) flush(ctx context.Context, last bool) {
 	f := &e.flusher
 	e.flushing.Do(func() {
+		e.loadRoots()
 		f.Client, f.Log, f.Sources = e.intake, e.log, e.sources()
 	})
 	ctx, cancel := context.WithTimeout(ctx, e.config.FlushTimeout)
 	defer cancel()
+	e.settle(ctx)
 	e.schedule.flushed(time.Now())
 	if err := f.Flush(ctx, last); err != nil {
 		e.log.Warnf("%v", err)

@@ -59,8 +59,10 @@ func (e *extension) loop(ctx context.Context) int {
 }
 
 func (e *extension) afterInit(cancel context.CancelFunc) {
+	close(e.asked)
 	if e.changes.H16 {
 		debug.SetGCPercent(gcPercent)
+		debug.SetMemoryLimit(e.memoryLimit)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()

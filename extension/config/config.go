@@ -48,7 +48,9 @@ type Config struct {
 	SkipTLSVerify   bool
 	CAFile          string
 	AppSec          bool
-	ListenHost      string // address of the DogStatsD and trace listeners
+	AppSecRules     string        // file; empty stands for the bundled rules
+	AppSecBudget    time.Duration // for the rules of one invocation
+	ListenHost      string        // address of the DogStatsD and trace listeners
 	DogStatsDPort   int
 	TracePort       int
 	LifecyclePort   int
@@ -156,6 +158,7 @@ func (v *values) read(path string) error {
 func Load(getenv func(string) string) (*Config, error) {
 	cfg := &Config{
 		FlushTimeout: 5 * time.Second, FlushStrategy: FlushStrategy{Mode: "adaptive", Interval: 10 * time.Second},
+		AppSecBudget:  5 * time.Millisecond,
 		DogStatsDPort: 8125, TracePort: 8126, LifecyclePort: 8124, ListenHost: "127.0.0.1",
 	}
 	v := &values{getenv: getenv, cfg: cfg}
@@ -217,6 +220,14 @@ func Load(getenv func(string) string) (*Config, error) {
 	cfg.EnhancedMetrics = v.boolean(true, "enhanced_metrics", "DD_ENHANCED_METRICS")
 	cfg.SkipTLSVerify = v.boolean(false, "skip_ssl_validation", "DD_SKIP_SSL_VALIDATION")
 	cfg.AppSec = v.boolean(false, "serverless_appsec_enabled", "DD_SERVERLESS_APPSEC_ENABLED")
+	cfg.AppSecRules, _ = v.text("appsec_rules", "DD_APPSEC_RULES")
+	if s, ok := v.text("appsec_waf_timeout", "DD_APPSEC_WAF_TIMEOUT"); ok {
+		if us, err := strconv.ParseUint(strings.TrimSpace(s), 10, 32); err == nil && us > 0 {
+			cfg.AppSecBudget = time.Duration(us) * time.Microsecond
+		} else {
+			v.problem("DD_APPSEC_WAF_TIMEOUT: %q is no number of microseconds", s)
+		}
+	}
 	cfg.CAFile, _ = v.text("tls_cert_file", "DD_TLS_CERT_FILE")
 	cfg.ProxyHTTPS, _ = v.text("proxy.https", "DD_PROXY_HTTPS", "HTTPS_PROXY", "https_proxy")
 	cfg.NoProxy = v.list("proxy.no_proxy", ", ", "DD_PROXY_NO_PROXY", "NO_PROXY", "no_proxy")

@@ -71,21 +71,21 @@ unknown: [setting]
 	defaults := Config{
 		Site: "datadoghq.com", MetricsURL: "https://api.datadoghq.com", TracesURL: "https://trace.agent.datadoghq.com",
 		LogsURL: "https://http-intake.logs.datadoghq.com", LogLevel: logging.Warn, LogsEnabled: true, EnhancedMetrics: true,
-		FlushTimeout: 5 * time.Second, FlushStrategy: FlushStrategy{"adaptive", 10 * time.Second}, ListenHost: "127.0.0.1",
+		FlushTimeout: 5 * time.Second, FlushStrategy: FlushStrategy{"adaptive", 10 * time.Second}, ListenHost: "127.0.0.1", AppSecBudget: 5 * time.Millisecond,
 		DogStatsDPort: 8125, TracePort: 8126, LifecyclePort: 8124,
 	}
 	fromFile := Config{
 		APIKey: "fromfile0000", Site: "datadoghq.eu", MetricsURL: "http://127.0.0.1:1", TracesURL: "http://127.0.0.1:2", LogsURL: "https://intake.example",
 		Env: "file", Service: "file", Version: "1.10", Tags: []string{"a:b", "c:d", "e:f"}, LogLevel: logging.Debug,
 		FlushTimeout: 2500 * time.Millisecond, FlushStrategy: FlushStrategy{"end", 10 * time.Second}, ProxyHTTPS: "http://proxy.file",
-		NoProxy: []string{"a.example", "b.example"}, SkipTLSVerify: true, CAFile: "/file.pem", ListenHost: "127.0.0.1",
+		NoProxy: []string{"a.example", "b.example"}, SkipTLSVerify: true, CAFile: "/file.pem", ListenHost: "127.0.0.1", AppSecBudget: 5 * time.Millisecond,
 		DogStatsDPort: 2001, TracePort: 2002, LifecyclePort: 2003,
 	}
 	fromEnv := Config{
 		APIKey: "fromenvironment", Site: "us5.datadoghq.com", MetricsURL: "http://127.0.0.1:11", TracesURL: "http://127.0.0.1:12", LogsURL: "http://127.0.0.1:13",
 		Env: "environment", Service: "environment", Version: "2", Tags: []string{"g:h", "i:j", "k:l", "m:n"}, LogLevel: logging.Error,
 		LogsEnabled: true, EnhancedMetrics: true, FlushTimeout: 7 * time.Second, FlushStrategy: FlushStrategy{"periodically", 500 * time.Millisecond},
-		ProxyHTTPS: "http://proxy.env", NoProxy: []string{"c.example", "d.example"}, CAFile: "/env.pem", ListenHost: "127.0.0.1",
+		ProxyHTTPS: "http://proxy.env", NoProxy: []string{"c.example", "d.example"}, CAFile: "/env.pem", ListenHost: "127.0.0.1", AppSecBudget: 5 * time.Millisecond,
 		DogStatsDPort: 3001, TracePort: 3002, LifecyclePort: 3003,
 	}
 	for name, c := range map[string]struct {

@@ -15,6 +15,7 @@ const AgentVersion = "7.60.0"
 type Identity struct {
 	Env, Version string
 	Tags         string // "key:value,key:value", for _dd.tags.function
+	More         More   // may be nil
 }
 
 // span is one span on its way from MessagePack to protocol buffers: the fields
@@ -24,6 +25,8 @@ type span struct {
 	root     bool
 	priority float64
 	origin   string
+	name     string
+	request  string // request_id of its meta
 }
 
 const noPriority = -128 // sampler.PriorityNone of the agent
@@ -58,7 +61,7 @@ func Encode(payloads []Payload, id Identity, emit func(body []byte)) error {
 	var first error
 	for i := range payloads {
 		p := &payloads[i]
-		chunks, err := decode(p)
+		chunks, err := decode(p, id)
 		p.Body = nil
 		if err != nil {
 			if bad++; first == nil {
@@ -117,7 +120,7 @@ func (e *encoder) close() {
 }
 
 // decode makes the TraceChunks of a body.
-func decode(p *Payload) (chunks [][]byte, err error) {
+func decode(p *Payload, id Identity) (chunks [][]byte, err error) {
 	r := &reader{data: p.Body, stats: !p.Client.ComputedStats}
 	var words []string
 	if p.Version == "v0.5" {
@@ -138,7 +141,7 @@ func decode(p *Payload) (chunks [][]byte, err error) {
 	}
 	size := 0
 	for range traces {
-		chunk, err := r.chunk(p.Version, words)
+		chunk, err := r.chunk(p.Version, words, id)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Version, err)
 		}
@@ -170,7 +173,7 @@ func (r *reader) words() ([]string, error) {
 
 // chunk makes a TraceChunk of one trace. Its priority and origin are those of
 // the root, or of whichever span has one.
-func (r *reader) chunk(version string, words []string) ([]byte, error) {
+func (r *reader) chunk(version string, words []string, id Identity) ([]byte, error) {
 	n, err := r.array()
 	if err != nil || n == 0 {
 		return nil, err
@@ -187,6 +190,7 @@ func (r *reader) chunk(version string, words []string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.add(id.More)
 		if r.stats {
 			s.encoded = protobuf.AppendEntry(s.encoded, 10, "_dd.compute_stats", "1")
 		}
@@ -277,6 +281,9 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 	switch field {
 	case 1, 2, 3, 12:
 		v, err := text()
+		if field == 2 {
+			s.name = v
+		}
 		s.encoded = protobuf.AppendText(s.encoded, field, v)
 		return err
 	case 10:
@@ -293,8 +300,11 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 			if err != nil {
 				return err
 			}
-			if key == "_dd.origin" {
+			switch key {
+			case "_dd.origin":
 				s.origin = value
+			case "request_id":
+				s.request = value
 			}
 			if s.encoded = protobuf.AppendEntry(s.encoded, field, key, value); len(s.encoded) > maxChunk {
 				return errTrace

@@ -72,6 +72,31 @@ func TestPayloadsAreCut(t *testing.T) {
 	}
 }
 
+// Only the aws.lambda span of a request gets what is known of it besides, and
+// with it the trace its priority.
+func TestMore(t *testing.T) {
+	spans := []byte("\x91\x93" + // one trace of three spans
+		"\x82\xa4name\xaaaws.lambda\xa4meta\x81\xaarequest_id\xa2r1" +
+		"\x82\xa4meta\x81\xaarequest_id\xa2r1\xa4name\xa5other" +
+		"\x82\xa4name\xaaaws.lambda\xa9parent_id\x01")
+	asked := 0
+	id := Identity{More: func(request string) (map[string]string, map[string]float64) {
+		if asked++; request != "r1" {
+			t.Errorf("asked about %q", request)
+		}
+		return map[string]string{"appsec.event": "true"}, map[string]float64{"_sampling_priority_v1": 2}
+	}}
+	bodies, err := encode(id, Payload{Version: "v0.4", Body: spans, Client: Client{ComputedStats: true}})
+	if err != nil || asked != 1 {
+		t.Fatal(err, asked)
+	}
+	for _, want := range []string{"\x08\x02", "\x52\x14\x0a\x0cappsec.event\x12\x04true", "_sampling_priority_v1\x11\x00\x00\x00\x00\x00\x00\x00\x40"} {
+		if bytes.Count(bodies[0], []byte(want)) != 1 {
+			t.Errorf("not once %q in %q", want, bodies[0])
+		}
+	}
+}
+
 func TestBombs(t *testing.T) {
 	// Words of a megabyte, which a span of three bytes each names a thousand times.
 	word := "\xdb\x00\x10\x00\x00" + strings.Repeat("w", 1<<20)
