@@ -29,22 +29,23 @@ type world struct {
 	api    *httptest.Server
 	intake *httptest.Server
 	env    map[string]string
-	refuse bool   // the subscription
-	helper string // of AppSec
+	refuse bool // the subscription
 	// first is asked before an answer is made; true says that it was made.
 	first func(rw http.ResponseWriter, r *http.Request, body []byte) bool
-	// What happens when the extension registers, and in an invocation; may be nil.
-	registering, during func()
-
-	invokes   int
-	logs      lockedBuffer
-	running   sync.WaitGroup
-	mu        sync.Mutex
-	asked     []string
-	errors    []string // what init/error and exit/error were told
-	series    []string
-	telemetry string
-	next      int
+	// during is what the function does besides.
+	during func()
+	// registering is called when the extension registers.
+	registering func()
+	invokes     int
+	helper      string // of AppSec
+	logs        lockedBuffer
+	running     sync.WaitGroup
+	mu          sync.Mutex
+	asked       []string
+	errors      []string // what init/error and exit/error were told
+	series      []string
+	telemetry   string
+	next        int
 }
 
 type lockedBuffer struct {

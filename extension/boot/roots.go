@@ -3,6 +3,7 @@ package boot
 import (
 	"crypto/x509"
 	"fmt"
+	"strings"
 
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 
@@ -10,10 +11,15 @@ import (
 )
 
 // loadRoots gives the client that has not connected yet the certificates that
-// are compiled in, where the variant of h1 says so and the settings name no
-// others. The system's, where they are deferred, are loaded by Go itself.
+// are compiled in, where the variant of h1 says so, the settings name no others,
+// and there will be a handshake. The system's, where they are deferred, are loaded
+// by Go itself.
 func (e *extension) loadRoots() {
-	if e.changes.H1 != changes.Embedded || e.config.CAFile != "" || e.config.SkipTLSVerify {
+	c := e.config
+	if e.changes.H1 != changes.Embedded || c.CAFile != "" || c.SkipTLSVerify || c.APIKey == "" {
+		return
+	}
+	if !strings.HasPrefix(c.MetricsURL, "https:") && !strings.HasPrefix(c.TracesURL, "https:") && !strings.HasPrefix(c.LogsURL, "https:") {
 		return
 	}
 	pool, err := embeddedRoots()

@@ -127,19 +127,26 @@ func TestRoots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for h1, want := range map[changes.Roots]struct{ before, after *x509.CertPool }{
-		changes.NativeEager: {system, system}, changes.Deferred: {nil, nil}, changes.Embedded: {nil, embedded},
+	for name, c := range map[string]struct {
+		h1            changes.Roots
+		address       string
+		before, after *x509.CertPool
+	}{
+		"native-eager":       {changes.NativeEager, "https://intake.example", system, system},
+		"deferred":           {changes.Deferred, "https://intake.example", nil, nil},
+		"embedded":           {changes.Embedded, "https://intake.example", nil, embedded},
+		"embedded, not used": {changes.Embedded, "http://intake.example", nil, nil},
 	} {
-		e := &extension{changes: changes.Set{H1: h1}, config: &config.Config{FlushTimeout: time.Second}}
+		e := &extension{changes: changes.Set{H1: c.h1}, config: &config.Config{FlushTimeout: time.Second, APIKey: "key", LogsURL: c.address}}
 		if err := e.buildSharedClient(); err != nil {
 			t.Fatal(err)
 		}
-		if before := e.tls.RootCAs; (before == nil) != (want.before == nil) || before != nil && !before.Equal(want.before) {
-			t.Errorf("h1 %d: other roots before the first next", h1)
+		if before := e.tls.RootCAs; (before == nil) != (c.before == nil) || before != nil && !before.Equal(c.before) {
+			t.Errorf("%s: other roots before the first next", name)
 		}
 		e.loadRoots()
-		if after := e.tls.RootCAs; (after == nil) != (want.after == nil) || after != nil && !after.Equal(want.after) {
-			t.Errorf("h1 %d: other roots at the first handshake", h1)
+		if after := e.tls.RootCAs; (after == nil) != (c.after == nil) || after != nil && !after.Equal(c.after) {
+			t.Errorf("%s: other roots at the first handshake", name)
 		}
 	}
 }

@@ -58,6 +58,9 @@ dogstatsd_port: 2001
 lifecycle_port: 2003
 flush_timeout: 2.5
 serverless_flush_strategy: end
+serverless_appsec_enabled: true
+appsec_rules: /file.json
+appsec_waf_timeout: 7000
 unknown: [setting]
 `
 	env := map[string]string{
@@ -67,26 +70,27 @@ unknown: [setting]
 		"DD_SKIP_SSL_VALIDATION": "0", "DD_TLS_CERT_FILE": "/env.pem", "DD_PROXY_HTTPS": "http://proxy.env", "HTTPS_PROXY": "http://not.this",
 		"DD_PROXY_NO_PROXY": "c.example d.example", "DD_DOGSTATSD_PORT": "3001", "DD_APM_RECEIVER_PORT": "3002",
 		"INITPROF_EXTENSION_LIFECYCLE_PORT": "3003", "DD_FLUSH_TIMEOUT": "7", "DD_SERVERLESS_FLUSH_STRATEGY": "periodically,500",
+		"DD_SERVERLESS_APPSEC_ENABLED": "false", "DD_APPSEC_RULES": "/env.json", "DD_APPSEC_WAF_TIMEOUT": "8000",
 	}
 	defaults := Config{
 		Site: "datadoghq.com", MetricsURL: "https://api.datadoghq.com", TracesURL: "https://trace.agent.datadoghq.com",
 		LogsURL: "https://http-intake.logs.datadoghq.com", LogLevel: logging.Warn, LogsEnabled: true, EnhancedMetrics: true,
-		FlushTimeout: 5 * time.Second, FlushStrategy: FlushStrategy{"adaptive", 10 * time.Second}, ListenHost: "127.0.0.1", AppSecBudget: 5 * time.Millisecond,
-		DogStatsDPort: 8125, TracePort: 8126, LifecyclePort: 8124,
+		FlushTimeout: 5 * time.Second, FlushStrategy: FlushStrategy{"adaptive", 10 * time.Second}, ListenHost: "127.0.0.1",
+		DogStatsDPort: 8125, TracePort: 8126, LifecyclePort: 8124, AppSecBudget: 5 * time.Millisecond,
 	}
 	fromFile := Config{
 		APIKey: "fromfile0000", Site: "datadoghq.eu", MetricsURL: "http://127.0.0.1:1", TracesURL: "http://127.0.0.1:2", LogsURL: "https://intake.example",
 		Env: "file", Service: "file", Version: "1.10", Tags: []string{"a:b", "c:d", "e:f"}, LogLevel: logging.Debug,
 		FlushTimeout: 2500 * time.Millisecond, FlushStrategy: FlushStrategy{"end", 10 * time.Second}, ProxyHTTPS: "http://proxy.file",
-		NoProxy: []string{"a.example", "b.example"}, SkipTLSVerify: true, CAFile: "/file.pem", ListenHost: "127.0.0.1", AppSecBudget: 5 * time.Millisecond,
-		DogStatsDPort: 2001, TracePort: 2002, LifecyclePort: 2003,
+		NoProxy: []string{"a.example", "b.example"}, SkipTLSVerify: true, CAFile: "/file.pem", ListenHost: "127.0.0.1",
+		DogStatsDPort: 2001, TracePort: 2002, LifecyclePort: 2003, AppSec: true, AppSecRules: "/file.json", AppSecBudget: 7 * time.Millisecond,
 	}
 	fromEnv := Config{
 		APIKey: "fromenvironment", Site: "us5.datadoghq.com", MetricsURL: "http://127.0.0.1:11", TracesURL: "http://127.0.0.1:12", LogsURL: "http://127.0.0.1:13",
 		Env: "environment", Service: "environment", Version: "2", Tags: []string{"g:h", "i:j", "k:l", "m:n"}, LogLevel: logging.Error,
 		LogsEnabled: true, EnhancedMetrics: true, FlushTimeout: 7 * time.Second, FlushStrategy: FlushStrategy{"periodically", 500 * time.Millisecond},
-		ProxyHTTPS: "http://proxy.env", NoProxy: []string{"c.example", "d.example"}, CAFile: "/env.pem", ListenHost: "127.0.0.1", AppSecBudget: 5 * time.Millisecond,
-		DogStatsDPort: 3001, TracePort: 3002, LifecyclePort: 3003,
+		ProxyHTTPS: "http://proxy.env", NoProxy: []string{"c.example", "d.example"}, CAFile: "/env.pem", ListenHost: "127.0.0.1",
+		DogStatsDPort: 3001, TracePort: 3002, LifecyclePort: 3003, AppSecRules: "/env.json", AppSecBudget: 8 * time.Millisecond,
 	}
 	for name, c := range map[string]struct {
 		file string
@@ -103,7 +107,7 @@ unknown: [setting]
 		if name != "neither" && len(got.Problems) > 0 {
 			t.Errorf("%s: %q", name, got.Problems)
 		}
-		if diff := cmp.Diff(&c.want, got, cmpopts.IgnoreFields(Config{}, "Problems", "AppSec")); diff != "" {
+		if diff := cmp.Diff(&c.want, got, cmpopts.IgnoreFields(Config{}, "Problems")); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 		if s := fmt.Sprintf("%v %+v %#v %s", got, *got, *got, got.APIKey); c.want.APIKey != "" && strings.Contains(s, string(c.want.APIKey)) {
@@ -117,12 +121,14 @@ func TestMistakes(t *testing.T) {
 	cfg, err := load(t, "tags: {a: b}\nenv: [x]\n", map[string]string{
 		"DD_LOG_LEVEL": "loud", "DD_SERVERLESS_FLUSH_STRATEGY": "sometimes", "DD_ENHANCED_METRICS": "maybe", "DD_FLUSH_TIMEOUT": "-1",
 		"DD_API_KEY": "two words", "DD_DOGSTATSD_PORT": "65536", "DD_APM_RECEIVER_PORT": "http",
+		"DD_APPSEC_WAF_TIMEOUT": "5ms",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{
 		"DD_LOG_LEVEL", "DD_SERVERLESS_FLUSH_STRATEGY", "DD_ENHANCED_METRICS", "DD_FLUSH_TIMEOUT", "DD_API_KEY", "DD_DOGSTATSD_PORT", "DD_APM_RECEIVER_PORT",
+		"DD_APPSEC_WAF_TIMEOUT",
 	} {
 		if n := strings.Count(strings.Join(cfg.Problems, "\n"), name+":") + strings.Count(strings.Join(cfg.Problems, "\n"), name+" has"); n != 1 {
 			t.Errorf("%s is named %d times in %q", name, n, cfg.Problems)

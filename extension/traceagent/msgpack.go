@@ -16,6 +16,7 @@ var errShort = errors.New("msgpack: unexpected end")
 type reader struct {
 	data  []byte
 	stats bool // spans are marked for the intake to compute statistics of them
+	more  More // may be nil
 }
 
 func (r *reader) take(n int) ([]byte, error) {

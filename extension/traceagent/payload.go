@@ -61,7 +61,7 @@ func Encode(payloads []Payload, id Identity, emit func(body []byte)) error {
 	var first error
 	for i := range payloads {
 		p := &payloads[i]
-		chunks, err := decode(p, id)
+		chunks, err := decode(p, id.More)
 		p.Body = nil
 		if err != nil {
 			if bad++; first == nil {
@@ -120,8 +120,8 @@ func (e *encoder) close() {
 }
 
 // decode makes the TraceChunks of a body.
-func decode(p *Payload, id Identity) (chunks [][]byte, err error) {
-	r := &reader{data: p.Body, stats: !p.Client.ComputedStats}
+func decode(p *Payload, more More) (chunks [][]byte, err error) {
+	r := &reader{data: p.Body, stats: !p.Client.ComputedStats, more: more}
 	var words []string
 	if p.Version == "v0.5" {
 		n, err := r.array()
@@ -141,7 +141,7 @@ func decode(p *Payload, id Identity) (chunks [][]byte, err error) {
 	}
 	size := 0
 	for range traces {
-		chunk, err := r.chunk(p.Version, words, id)
+		chunk, err := r.chunk(p.Version, words)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Version, err)
 		}
@@ -173,7 +173,7 @@ func (r *reader) words() ([]string, error) {
 
 // chunk makes a TraceChunk of one trace. Its priority and origin are those of
 // the root, or of whichever span has one.
-func (r *reader) chunk(version string, words []string, id Identity) ([]byte, error) {
+func (r *reader) chunk(version string, words []string) ([]byte, error) {
 	n, err := r.array()
 	if err != nil || n == 0 {
 		return nil, err
@@ -190,7 +190,7 @@ func (r *reader) chunk(version string, words []string, id Identity) ([]byte, err
 		if err != nil {
 			return nil, err
 		}
-		s.add(id.More)
+		s.add(r.more)
 		if r.stats {
 			s.encoded = protobuf.AppendEntry(s.encoded, 10, "_dd.compute_stats", "1")
 		}

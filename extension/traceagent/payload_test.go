@@ -86,9 +86,9 @@ func TestMore(t *testing.T) {
 		}
 		return map[string]string{"appsec.event": "true"}, map[string]float64{"_sampling_priority_v1": 2}
 	}}
-	bodies, err := encode(id, Payload{Version: "v0.4", Body: spans, Client: Client{ComputedStats: true}})
-	if err != nil || asked != 1 {
-		t.Fatal(err, asked)
+	bodies, err := encode(id, Payload{Version: "v0.4", Body: spans})
+	if err != nil || asked != 1 || len(bodies) != 1 {
+		t.Fatal(err, asked, len(bodies))
 	}
 	for _, want := range []string{"\x08\x02", "\x52\x14\x0a\x0cappsec.event\x12\x04true", "_sampling_priority_v1\x11\x00\x00\x00\x00\x00\x00\x00\x40"} {
 		if bytes.Count(bodies[0], []byte(want)) != 1 {
