@@ -1,6 +1,7 @@
 // Command caller is a function for measurements: in each invocation it hands the
 // extension an HTTP request, as Datadog's libraries do, so that the first one
 // needs whatever the extension has put off. It does not mind if nobody listens.
+// It is the intake as well, and takes everything.
 package main
 
 import (
@@ -16,9 +17,16 @@ const (
 		`"requestContext":{"domainName":"api.example","http":{"method":"GET","sourceIp":"192.0.2.1"}}}`
 	answer    = `{"statusCode":200}`
 	lifecycle = "http://127.0.0.1:8124/lambda/"
+	intake    = "127.0.0.1:9100"
 )
 
 func main() {
+	go func() {
+		_ = http.ListenAndServe(intake, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusAccepted)
+		}))
+	}()
 	err := run("http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/")
 	fmt.Fprintln(os.Stderr, "caller:", err)
 	os.Exit(1)
