@@ -80,6 +80,8 @@ type extension struct {
 	proxy   *proxy.Server
 	watched watched
 
+	memoryLimit int64 // what h16 goes back to
+
 	schedule   schedule
 	flushing   sync.Once       // makes the flusher's sources
 	ticking    sync.Once       // starts to flush by the clock
@@ -164,7 +166,7 @@ func (e *extension) init(ctx context.Context) error {
 		runtime.GOMAXPROCS(threads(e.opts.Getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")))
 	}
 	if set.H16 {
-		debug.SetMemoryLimit(memoryDuringInit)
+		e.memoryLimit = debug.SetMemoryLimit(memoryDuringInit)
 		debug.SetGCPercent(-1)
 	}
 

@@ -30,6 +30,7 @@ func (e *extension) loop(ctx context.Context) int {
 	defer cancel()
 	e.background, e.stop = context.WithCancel(ctx)
 	e.schedule.strategy = e.config.FlushStrategy
+	e.schedule.flushed(time.Now()) // nothing is due before there is anything
 	// Everything that INIT does not need waits until the first next is on its way.
 	// A SIGTERM before that ends the process, which has nothing to lose.
 	sent := func() { go e.afterInit(cancel) }
@@ -62,6 +63,7 @@ func (e *extension) afterInit(cancel context.CancelFunc) {
 	close(e.asked)
 	if e.changes.H16 {
 		debug.SetGCPercent(gcPercent)
+		debug.SetMemoryLimit(e.memoryLimit)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()

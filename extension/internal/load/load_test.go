@@ -100,7 +100,7 @@ func TestLoad(t *testing.T) {
 			if r.rss > maxRSS {
 				t.Errorf("%d MB were used", r.rss>>20)
 			}
-			if r.shutdown > 2*time.Second {
+			if r.shutdown > 3*time.Second { // 2 s, on a machine that has nothing else to do
 				t.Errorf("SHUTDOWN took %v", r.shutdown)
 			}
 			for _, line := range []string{"buffer is full", "were refused"} {

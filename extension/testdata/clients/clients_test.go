@@ -26,6 +26,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
 
+	_ "github.com/initprof/initprof/extension/boot" // keeps in go.mod what building the program needs
 	"github.com/initprof/initprof/extension/dogstatsd"
 	"github.com/initprof/initprof/extension/logging"
 	"github.com/initprof/initprof/extension/metrics"
