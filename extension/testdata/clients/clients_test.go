@@ -102,7 +102,13 @@ func (i *intake) take(r *http.Request) error {
 		var p trace.AgentPayload
 		err = proto.Unmarshal(body, &p)
 		for _, t := range p.TracerPayloads {
+			if t.LanguageName != "go" || t.TracerVersion == "" || !strings.Contains(t.Tags["_dd.tags.function"], "functionname:") {
+				err = fmt.Errorf("a tracer payload of %q %q with tags %q", t.LanguageName, t.TracerVersion, t.Tags)
+			}
 			for _, c := range t.Chunks {
+				if c.Priority < 1 {
+					err = fmt.Errorf("a trace of priority %d", c.Priority)
+				}
 				i.spans = append(i.spans, c.Spans...)
 			}
 		}
@@ -245,7 +251,7 @@ func TestFunctionInSandbox(t *testing.T) {
 	}
 	spans := 0
 	for _, s := range fake.spans {
-		if s.Name == "handle" && s.Resource == "order" && s.Service == "orders" && s.Meta["kind"] == "book" {
+		if s.Name == "handle" && s.Resource == "order" && s.Service == "orders" && s.Meta["kind"] == "book" && s.Meta["_dd.compute_stats"] == "1" {
 			spans++
 		}
 	}
