@@ -9,14 +9,19 @@ import (
 	"github.com/initprof/initprof/extension/proxy"
 )
 
-// settleLimit is how long a flush waits for the firewall.
-const settleLimit = time.Second
+// How long a flush waits for the firewall, and before that for the answer of an
+// invocation whose span may be there already.
+const (
+	settleLimit = time.Second
+	answerLimit = 100 * time.Millisecond
+)
 
 // watched is the invocation that the proxy saw begin.
 type watched struct {
 	mu         sync.Mutex
 	requestID  string
 	inspection *appsec.Inspection
+	answered   chan struct{} // nil without an inspection
 }
 
 // startProxy listens where AppSec wants to see the runtime's requests.
@@ -74,31 +79,65 @@ func (e *extension) inspect(event []byte) func(requestID string, answer []byte) 
 
 // Event makes the extension the watcher of the proxy.
 func (e *extension) Event(requestID string, event []byte) {
-	i := e.waf.Load().Inspect(event)
-	e.watched.mu.Lock()
-	defer e.watched.mu.Unlock()
-	e.watched.requestID, e.watched.inspection = requestID, i
+	waf := e.waf.Load()
+	if waf == nil { // INIT has not come that far: no event of the environment's
+		return
+	}
+	i := waf.Inspect(event)
+	w := &e.watched
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.end()
+	w.requestID, w.inspection = requestID, i
+	if i != nil {
+		w.answered = make(chan struct{})
+	}
+}
+
+// end lets go of the invocation.
+func (w *watched) end() {
+	if w.answered != nil {
+		close(w.answered)
+	}
+	w.inspection, w.answered = nil, nil
 }
 
 // Answer makes the extension the watcher of the proxy.
 func (e *extension) Answer(requestID string, body []byte) {
-	e.watched.mu.Lock()
-	i := e.watched.inspection
-	if e.watched.requestID != requestID {
-		i = nil
+	if e.waf.Load() == nil {
+		return
 	}
-	e.watched.inspection = nil
-	e.watched.mu.Unlock()
-	i.Finish(requestID, body)
+	w := &e.watched
+	w.mu.Lock()
+	if w.requestID == requestID {
+		w.inspection.Finish(requestID, body)
+		w.end()
+	}
+	w.mu.Unlock()
+	if !e.config.LogsEnabled { // see endSpan
+		e.invocationEnds(requestID, 0)
+	}
 }
 
 // settle waits until the spans that a flush takes can have their tags.
 func (e *extension) settle(ctx context.Context) {
-	if waf := e.waf.Load(); waf != nil {
-		ctx, cancel := context.WithTimeout(ctx, settleLimit)
-		defer cancel()
-		waf.Settle(ctx)
+	waf := e.waf.Load()
+	if waf == nil {
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	e.watched.mu.Lock()
+	answered := e.watched.answered
+	e.watched.mu.Unlock()
+	if answered != nil {
+		select {
+		case <-answered:
+		case <-time.After(answerLimit):
+		case <-ctx.Done():
+		}
+	}
+	waf.Settle(ctx)
 }
 
 // spanTags is what the firewall has to say of a request.

@@ -15,8 +15,9 @@ import (
 func (e *extension) endSpan(s lifecycle.Span) {
 	name := e.opts.Getenv("AWS_LAMBDA_FUNCTION_NAME")
 	// The end of the runtime's part is told up to 25 ms later by telemetry, with the
-	// invocation's last log lines. Where logs are not wanted, this end will do.
-	if !e.config.LogsEnabled {
+	// invocation's last log lines. Where logs are not wanted, this end will do, or
+	// that of the answer where AppSec's proxy sees it.
+	if !e.config.LogsEnabled && e.proxy == nil {
 		defer e.invocationEnds(s.RequestID, 0)
 	}
 	e.traces.Add(traceagent.Payload{Version: "v0.4", Body: s.Payload(e.config.Service, name)})
