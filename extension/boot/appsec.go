@@ -9,11 +9,13 @@ import (
 	"github.com/initprof/initprof/extension/proxy"
 )
 
-// How long a flush waits for the firewall, and before that for the answer of an
-// invocation whose span may be there already.
+// How long a flush waits for the firewall, whose rules take a second to compile on
+// the smallest functions, and the last one, which has little time; and before that
+// for the answer of an invocation whose span may be there already.
 const (
-	settleLimit = time.Second
-	answerLimit = 100 * time.Millisecond
+	settleLimit     = 2 * time.Second
+	lastSettleLimit = 300 * time.Millisecond
+	answerLimit     = 100 * time.Millisecond
 )
 
 // watched is the invocation that the proxy saw begin.
@@ -120,12 +122,16 @@ func (e *extension) Answer(requestID string, body []byte) {
 }
 
 // settle waits until the spans that a flush takes can have their tags.
-func (e *extension) settle(ctx context.Context) {
+func (e *extension) settle(ctx context.Context, last bool) {
 	waf := e.waf.Load()
 	if waf == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	limit := settleLimit
+	if last {
+		limit = lastSettleLimit
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	e.watched.mu.Lock()
 	answered := e.watched.answered

@@ -147,6 +147,24 @@ func TestAppSecWithoutHelper(t *testing.T) {
 	}
 }
 
+// A helper that hangs costs tags, not the function's time or what is flushed at
+// the end.
+func TestAppSecHangs(t *testing.T) {
+	w, _ := withAppSec(t, "")
+	w.helper = filepath.Join(t.TempDir(), "helper")
+	if err := os.WriteFile(w.helper, []byte("#!/bin/sh\nexec /bin/sleep 60\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	code := w.run(t.Context())
+	if passed := time.Since(begin); code != 0 || passed > settleLimit+3*time.Second {
+		t.Errorf("exit status %d after %v\n%s", code, passed, w.logs.String())
+	}
+	if !w.sent("aws.lambda") || !w.sent("orders") || !strings.Contains(w.logs.String(), "spans go without tags") {
+		t.Errorf("sent %q\n%s", w.series, w.logs.String())
+	}
+}
+
 // The runtime starts when all extensions have registered: the proxy must listen
 // before, also where H4 registers on a goroutine of its own.
 func TestProxyListensBeforeRegister(t *testing.T) {

@@ -72,7 +72,7 @@ func (e *extension) flush(ctx context.Context, last bool) {
 	})
 	ctx, cancel := context.WithTimeout(ctx, e.config.FlushTimeout)
 	defer cancel()
-	e.settle(ctx)
+	e.settle(ctx, last)
 	e.schedule.flushed(time.Now())
 	if err := f.Flush(ctx, last); err != nil {
 		e.log.Warnf("%v", err)
