@@ -75,6 +75,7 @@ type extension struct {
 	events  *telemetry.Server
 	logs    logs.Collector
 	flusher flush.Flusher
+	lost    losses
 	invokes invocations
 	waf     atomic.Pointer[appsec.WAF] // nil: AppSec is off, or not read of yet
 	proxy   *proxy.Server

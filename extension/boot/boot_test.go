@@ -141,7 +141,7 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 		w.next++
 		n, telemetry := w.next, w.telemetry
 		w.mu.Unlock()
-		deadline := time.Now().Add(2 * time.Second).UnixMilli()
+		deadline := time.Now().Add(time.Minute).UnixMilli() // the extension keeps 2 s of it at SHUTDOWN
 		if n > w.invokes {
 			w.running.Wait() // the runtime is done before the environment ends
 			fmt.Fprintf(rw, `{"eventType":"SHUTDOWN","shutdownReason":"spindown","deadlineMs":%d}`, deadline)

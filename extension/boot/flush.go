@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/initprof/initprof/extension/flush"
@@ -13,6 +14,14 @@ import (
 	"github.com/initprof/initprof/extension/traceagent"
 )
 
+// losses counts what found no room in a buffer. Each buffer says so when it fills
+// for the first time; SHUTDOWN says how much it was.
+type losses struct {
+	samples  atomic.Uint64 // of metrics
+	payloads atomic.Uint64 // of traces
+	lines    atomic.Uint64 // of logs
+}
+
 // sources says what is flushed, and where to. It is built at the first flush,
 // behind the first next.
 func (e *extension) sources() []flush.Source {
@@ -21,12 +30,10 @@ func (e *extension) sources() []flush.Source {
 		makeTags = sync.OnceValue(makeTags)
 	}
 	return []flush.Source{
-		flush.Metrics(&e.metrics, e.config.MetricsURL, makeTags, e.log),
+		flush.Metrics(&e.metrics, e.config.MetricsURL, makeTags, func(n uint64) { e.lost.samples.Add(n) }),
 		func(_ bool, emit func(intake.Request)) {
 			payloads, dropped := e.traces.Take()
-			if dropped > 0 {
-				e.log.WarnOnce("traces dropped", "trace agent: %d payloads were dropped: the buffer was full", dropped)
-			}
+			e.lost.payloads.Add(dropped)
 			if len(payloads) == 0 {
 				return
 			}
@@ -40,14 +47,11 @@ func (e *extension) sources() []flush.Source {
 			}
 		},
 		func(last bool, emit func(intake.Request)) {
-			dropped := e.logs.Take(last, func() logs.Identity {
+			e.lost.lines.Add(e.logs.Take(last, func() logs.Identity {
 				return logs.Identity{ARN: e.invokes.function().ARN, Service: e.config.Service, Tags: strings.Join(makeTags(), ",")}
 			}, func(body []byte) {
 				emit(intake.Pack(e.config.LogsURL+"/api/v2/logs", "application/json", body))
-			})
-			if dropped > 0 {
-				e.log.WarnOnce("logs dropped", "logs: %d lines were dropped: the buffer was full", dropped)
-			}
+			}))
 		},
 	}
 }

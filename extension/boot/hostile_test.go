@@ -1,9 +1,12 @@
 package boot
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +101,44 @@ func TestHostileFunction(t *testing.T) {
 		if !strings.Contains(w.logs.String(), want) {
 			t.Errorf("nothing is said of %q in\n%s", want, w.logs.String())
 		}
+	}
+}
+
+// TestLossesAreCounted: more contexts than there is room for are said once when
+// the buffer fills, and counted at the end.
+func TestLossesAreCounted(t *testing.T) {
+	const contexts = 25000 // of which 20,000 find room
+	w := newWorld(t)
+	w.during = func() {
+		udp, err := net.Dial("udp", "127.0.0.1:"+w.env["DD_DOGSTATSD_PORT"])
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = udp.Close() }()
+		for i := 0; i < contexts; {
+			var b strings.Builder
+			for range 500 {
+				fmt.Fprintf(&b, "context.%d:1|g|T1700000000\n", i)
+				i++
+			}
+			_, _ = io.WriteString(udp, b.String())
+			time.Sleep(5 * time.Millisecond) // the kernel's buffer is small
+		}
+	}
+	if code := w.run(t.Context()); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	sent, lost := strings.Count(strings.Join(w.series, "\n"), `"metric":"context.`), 0
+	if m := regexp.MustCompile(`shutdown: (\d+) samples, 0 trace payloads and 0 log lines had been dropped`).FindStringSubmatch(w.logs.String()); m != nil {
+		lost, _ = strconv.Atoi(m[1])
+	}
+	inKernel := 0
+	if m := regexp.MustCompile(`(\d+) datagrams were dropped by the kernel`).FindStringSubmatch(w.logs.String()); m != nil {
+		inKernel, _ = strconv.Atoi(m[1])
+	}
+	if lost == 0 || sent+lost < contexts-500*inKernel || strings.Count(w.logs.String(), "buffer is full") != 1 {
+		t.Errorf("%d of %d were sent, %d are said to be lost\n%s", sent, contexts, lost, w.logs.String())
 	}
 }
 

@@ -158,6 +158,9 @@ func (e *extension) shutdown(deadline time.Time) int {
 		return 0
 	}
 	e.flush(ctx, true)
+	if s, p, l := e.lost.samples.Load(), e.lost.payloads.Load(), e.lost.lines.Load(); s+p+l > 0 {
+		e.log.Warnf("shutdown: %d samples, %d trace payloads and %d log lines had been dropped: their buffer was full", s, p, l)
+	}
 	waiting, dropped := e.flusher.Waiting()
 	if dropped > 0 {
 		e.log.Warnf("shutdown: %d requests had been dropped while their intake was down", dropped)

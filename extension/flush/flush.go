@@ -164,13 +164,11 @@ func (f *Flusher) queue(r intake.Request) {
 }
 
 // Metrics is the source that empties an aggregator. tags are those that every
-// metric carries.
-func Metrics(a *metrics.Aggregator, url string, tags func() []string, log *logging.Logger) Source {
+// metric carries; lost is told of samples that had found no room.
+func Metrics(a *metrics.Aggregator, url string, tags func() []string, lost func(samples uint64)) Source {
 	return func(_ bool, emit func(intake.Request)) {
 		batch := a.Flush()
-		if batch.Dropped > 0 {
-			log.WarnOnce("metrics dropped", "metrics: %d samples were dropped: the buffer was full", batch.Dropped)
-		}
+		lost(batch.Dropped)
 		if batch.Empty() {
 			return
 		}

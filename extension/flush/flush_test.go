@@ -60,7 +60,7 @@ func TestFlush(t *testing.T) {
 	client := &fake{err: map[string]error{"http://x/api/v2/series": down, "http://x/api/beta/sketches": down}}
 	f := &Flusher{
 		Client: client, Log: logger,
-		Sources: []Source{Metrics(&a, "http://x", func() []string { return []string{"env:t"} }, logger)},
+		Sources: []Source{Metrics(&a, "http://x", func() []string { return []string{"env:t"} }, func(uint64) {})},
 	}
 	if err := f.Flush(t.Context(), false); err != nil || client.tried != 0 || client.idle != 0 {
 		t.Errorf("nothing to send: %v, %d requests", err, client.tried)

@@ -1,6 +1,7 @@
 package traceagent
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -40,7 +41,7 @@ const (
 	maxDecoded = 64 << 20 // all traces of one body
 )
 
-var errTrace = fmt.Errorf("a trace of more than %d bytes", maxChunk)
+var errTrace = errors.New("a trace of more than 10 MB")
 
 // encoder fills AgentPayloads (datadog/trace/agent_payload.proto of the Datadog
 // agent).

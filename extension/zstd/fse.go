@@ -48,11 +48,18 @@ var (
 
 type tables struct{ literals, match, offset table }
 
-var predefined = sync.OnceValue(func() *tables {
-	return &tables{
-		newTable(literalCounts[:], 6), newTable(matchCounts[:], 6), newTable(offsetCounts[:], 5),
-	}
-})
+var (
+	once   sync.Once
+	shared tables
+)
+
+// predefined builds the tables at the first call.
+func predefined() *tables {
+	once.Do(func() {
+		shared = tables{newTable(literalCounts[:], 6), newTable(matchCounts[:], 6), newTable(offsetCounts[:], 5)}
+	})
+	return &shared
+}
 
 // table encodes symbols by finite state entropy (RFC 8878, 4.1). A state is the
 // decoder's state plus the table's size.

@@ -122,8 +122,12 @@ type environment struct {
 	mu       sync.Mutex
 	nexts    int
 	ended    chan struct{}
+	once     sync.Once
 	shutdown time.Time // when SHUTDOWN was sent
 }
+
+// end ends the invocation, so that SHUTDOWN is next.
+func (e *environment) end() { e.once.Do(func() { close(e.ended) }) }
 
 func (e *environment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {

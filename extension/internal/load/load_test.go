@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -43,12 +44,7 @@ func seconds(t *testing.T) time.Duration {
 // TestLoad sends metrics and traces to the extension's program, each beside
 // another intake, and accounts for every one of them.
 func TestLoad(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "initprof-extension")
-	build := exec.Command("go", "build", "-o", program, "../../cmd/initprof-extension")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := compile(t)
 	for _, c := range []struct {
 		name   string
 		answer int64 // 0: none
@@ -115,6 +111,101 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+func compile(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "initprof-extension")
+	build := exec.Command("go", "build", "-o", program, "../../cmd/initprof-extension")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
+
+// TestTermination: a SIGTERM, which Lambda sends where no SHUTDOWN can be taken,
+// flushes as SHUTDOWN does.
+func TestTermination(t *testing.T) {
+	fake := &intake{t: t, counts: map[string]float64{}}
+	fake.answer.Store(http.StatusAccepted)
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	p := start(t, compile(t), server.URL)
+	conn, err := net.Dial("udp", "127.0.0.1:"+p.udp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	fmt.Fprint(conn, "last:1|c")
+	time.Sleep(time.Second) // it takes signals once its request for an event is on its way
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.wait(t)
+	fake.mu.Lock()
+	defer fake.mu.Unlock()
+	if status := p.cmd.ProcessState.ExitCode(); status != 0 || fake.counts["last"] != 1 {
+		t.Errorf("exit status %d, %v arrived\n%s", status, fake.counts, p.log.String())
+	}
+}
+
+// process is the extension's program in an environment of its own.
+type process struct {
+	cmd      *exec.Cmd
+	env      *environment
+	udp, tcp string // ports
+	log      bytes.Buffer
+	exited   chan struct{}
+}
+
+// start starts the program, and returns when it has asked for its first event.
+func start(t *testing.T, program, intakeURL string) *process {
+	t.Helper()
+	p := &process{env: &environment{ended: make(chan struct{})}, udp: freePort(t), tcp: freePort(t), exited: make(chan struct{})}
+	api := httptest.NewServer(p.env)
+	p.cmd = exec.Command(program)
+	p.cmd.Env = []string{
+		"AWS_LAMBDA_RUNTIME_API=" + api.Listener.Addr().String(), "DD_API_KEY=0123456789abcdef",
+		"DD_DD_URL=" + intakeURL, "DD_APM_DD_URL=" + intakeURL, "DD_LOGS_CONFIG_LOGS_DD_URL=" + intakeURL,
+		"DD_DOGSTATSD_PORT=" + p.udp, "DD_APM_RECEIVER_PORT=" + p.tcp, "INITPROF_EXTENSION_LIFECYCLE_PORT=" + freePort(t),
+		"DD_SERVERLESS_FLUSH_STRATEGY=periodically,200", "DD_FLUSH_TIMEOUT=2",
+	}
+	p.cmd.Stderr = &p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+		p.env.end() // else the request for the next event would keep the server
+		api.Close()
+	})
+	for i := 0; ; i++ {
+		p.env.mu.Lock()
+		ready := p.env.nexts > 0
+		p.env.mu.Unlock()
+		if ready {
+			return p
+		}
+		if i == 1000 {
+			t.Fatal("the extension does not ask for an event")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (p *process) wait(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the extension does not end")
+	}
+}
+
 type result struct {
 	packets, traces, refused int
 	took, shutdown, cpu      time.Duration
@@ -127,65 +218,24 @@ type result struct {
 // the middle.
 func run(t *testing.T, program, intakeURL string, half func()) (r result) {
 	t.Helper()
-	env := &environment{ended: make(chan struct{})}
-	api := httptest.NewServer(env)
-	defer api.Close()
-	udp, tcp := freePort(t), freePort(t)
-	cmd := exec.Command(program)
-	cmd.Env = []string{
-		"AWS_LAMBDA_RUNTIME_API=" + api.Listener.Addr().String(), "DD_API_KEY=0123456789abcdef",
-		"DD_DD_URL=" + intakeURL, "DD_APM_DD_URL=" + intakeURL, "DD_LOGS_CONFIG_LOGS_DD_URL=" + intakeURL,
-		"DD_DOGSTATSD_PORT=" + udp, "DD_APM_RECEIVER_PORT=" + tcp, "INITPROF_EXTENSION_LIFECYCLE_PORT=" + freePort(t),
-		"DD_SERVERLESS_FLUSH_STRATEGY=periodically,200", "DD_FLUSH_TIMEOUT=2",
-	}
-	var log bytes.Buffer
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(exited)
-	}()
-	defer func() {
-		_ = cmd.Process.Kill()
-		<-exited
-	}()
-	for i := 0; ; i++ {
-		env.mu.Lock()
-		ready := env.nexts > 0
-		env.mu.Unlock()
-		if ready {
-			break
-		}
-		if i == 1000 {
-			t.Fatal("the extension does not ask for an event")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-
-	start := time.Now()
+	p := start(t, program, intakeURL)
+	begin := time.Now()
 	middle := time.AfterFunc(seconds(t)/2, half)
 	defer middle.Stop()
 	var wait sync.WaitGroup
-	wait.Go(func() { r.packets = sendPackets(t, udp, seconds(t)) })
-	wait.Go(func() { r.traces, r.refused = sendTraces(t, tcp, seconds(t)) })
+	wait.Go(func() { r.packets = sendPackets(t, p.udp, seconds(t)) })
+	wait.Go(func() { r.traces, r.refused = sendTraces(t, p.tcp, seconds(t)) })
 	wait.Wait()
-	r.took = time.Since(start)
+	r.took = time.Since(begin)
 
-	close(env.ended)
-	select {
-	case <-exited:
-	case <-time.After(10 * time.Second):
-		t.Fatal("the extension does not end")
-	}
-	env.mu.Lock()
-	r.shutdown = time.Since(env.shutdown)
-	env.mu.Unlock()
-	state := cmd.ProcessState
+	p.env.end()
+	p.wait(t)
+	p.env.mu.Lock()
+	r.shutdown = time.Since(p.env.shutdown)
+	p.env.mu.Unlock()
+	state := p.cmd.ProcessState
 	r.status, r.rss, r.cpu = state.ExitCode(), peak(state), state.UserTime()+state.SystemTime()
-	r.log = log.String()
+	r.log = p.log.String()
 	return r
 }
 
