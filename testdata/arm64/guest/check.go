@@ -35,6 +35,8 @@ func check(steps []string) int {
 			}), rustCheck())
 		case "startup":
 			err = startupCheck()
+		case "extension":
+			err = extensionCheck()
 		default:
 			err = errors.New("no such step")
 		}
@@ -58,6 +60,27 @@ func rustCheck() error {
 		phases: []string{"exec", "loader", "runtime_init", "register", "telemetry_subscribe", "next"},
 		calls:  map[string]float64{"execve": 1, "listen": 3},
 	})
+}
+
+// extensionCheck runs the extension with all that its build can change, H7 and H8
+// among it, static and dynamically linked, and AppSec's firewall on its tests.
+func extensionCheck() error {
+	var errs []error
+	for _, c := range []struct {
+		flavour string
+		phases  []string
+	}{
+		{"integration", []string{"exec", "runtime_init"}},
+		{"integration-pie", []string{"exec", "loader", "runtime_init"}},
+	} {
+		errs = append(errs, recordCheck(recordCase{
+			name: c.flavour, subject: []string{"/variants/arm64/" + c.flavour},
+			phases: append(c.phases, "crypto_provider_ready", "tls_client_build", "config_parse", "shared_client_ready", "register",
+				"register_ready", "dogstatsd_started", "trace_agent_started", "telemetry_subscribe", "telemetry_subscribed", "ready", "next"),
+			calls: map[string]float64{"execve": 1, "listen": 3},
+		}))
+	}
+	return errors.Join(append(errs, command("/bin/helper.test", "-test.v", "-test.run", "TestAttacks|TestAnswerIsLookedAt|TestProtocol"))...)
 }
 
 func command(path string, args ...string) error {
