@@ -75,6 +75,7 @@ bench-extension: build ## release → /next against the floor, first invokes, si
 		appsec=bin/initprof-extension,DD_SERVERLESS_APPSEC_ENABLED=true
 	$(SUDO) $(PRIORITY) $(BIN)/initprof bench $(BENCHFLAGS) -n $(N) --matrix extension/internal/costs/matrix.yaml -o build/bench-extension.json
 	$(SUDO) $(PRIORITY) $(BIN)/initprof bench $(BENCHFLAGS) -n $(N) --matrix extension/internal/costs/first-invoke.yaml --function build/caller -o build/bench-first-invoke.json
+	$(SUDO) $(PRIORITY) $(BIN)/initprof bench $(BENCHFLAGS) -n $(N) --matrix extension/internal/costs/first-invoke.yaml --function 'build/caller 167ms' -o build/bench-slow-runtime.json
 
 .PHONY: test-clients
 test-clients: ## the extension against datadog-go, dd-trace-go and aws-lambda-go (a module of its own)

@@ -88,6 +88,7 @@ func Listen(address, upstream string, watcher Watcher, log *logging.Logger) (*Se
 		Transport: &s.transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", upstream, upstream
+			r.Out.URL.RawQuery = r.In.URL.RawQuery // what cannot be parsed included
 			s.watchAnswer(r.Out)
 		},
 		ModifyResponse: s.watchEvent,

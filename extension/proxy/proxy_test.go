@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -245,4 +247,57 @@ func TestWanted(t *testing.T) {
 			t.Errorf("%+v: %q %v", c, got, err)
 		}
 	}
+}
+
+// FuzzProxy sends requests of any path and body: the Runtime API gets what was
+// sent, and the runtime what was answered.
+func FuzzProxy(f *testing.F) {
+	f.Add("2018-06-01/runtime/invocation/r1/response", "body", "answer")
+	f.Add("2018-06-01/runtime/invocation/next", "", `{"requestContext":{}}`)
+	f.Add("//..;/%2e%2e/runtime/invocation///error?x=%zz", "\x00", "")
+	var mu sync.Mutex
+	var got, answer string
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		got = r.Method + " " + r.URL.RequestURI() + " " + string(body)
+		_, _ = io.WriteString(w, answer)
+	}))
+	f.Cleanup(upstream.Close)
+	s, err := Listen("127.0.0.1:0", upstream.Listener.Addr().String(), &watcher{}, logging.New(io.Discard, logging.Off))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = s.Close() })
+	client := &http.Client{Timeout: 10 * time.Second}
+	f.Fuzz(func(t *testing.T, path, body, want string) {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr().String()+"/"+path, strings.NewReader(body))
+			if err != nil {
+				t.Skip("no URL")
+			}
+			mu.Lock()
+			got, answer = "", want
+			mu.Unlock()
+			resp, err := client.Do(req)
+			if errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			} else if err != nil {
+				t.Skip("refused by the client: ", err)
+			}
+			text, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			mu.Lock()
+			if got == "" && resp.StatusCode == http.StatusBadRequest {
+				mu.Unlock()
+				t.Skip("no HTTP")
+			}
+			sent := method + " " + req.URL.RequestURI() + " " + body
+			if got != sent || string(text) != want {
+				t.Errorf("\n got %q\nsent %q\nanswered %q, want %q", got, sent, text, want)
+			}
+			mu.Unlock()
+		}
+	})
 }

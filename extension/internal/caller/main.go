@@ -1,7 +1,8 @@
 // Command caller is a function for measurements: in each invocation it hands the
 // extension an HTTP request, as Datadog's libraries do, so that the first one
 // needs whatever the extension has put off. It does not mind if nobody listens.
-// It is the intake as well, and takes everything.
+// It is the intake as well, and takes everything. An argument like 167ms is how
+// long it takes to start.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 )
 
 const (
@@ -21,6 +23,14 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		d, err := time.ParseDuration(os.Args[1])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "caller:", err)
+			os.Exit(2)
+		}
+		time.Sleep(d)
+	}
 	go func() {
 		_ = http.ListenAndServe(intake, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
