@@ -208,7 +208,8 @@ type InitprofFaultRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -277,7 +278,8 @@ type InitprofOpenCalls struct {
 		Chunk  struct {
 			_     structs.HostLayout
 			Base  uint64
-			Words [64]uint64
+			Size  uint64
+			Words [256]uint64
 		}
 	}
 	Text InitprofTextRecord
@@ -290,7 +292,8 @@ type InitprofParking struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 	G [40]uint64
 }
@@ -302,7 +305,8 @@ type InitprofSampleRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -313,7 +317,8 @@ type InitprofSwitchRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -334,7 +339,8 @@ type InitprofSyscallRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 

@@ -188,7 +188,7 @@ struct event_mapping {
 struct event_goroutine {
 	struct event_header h; /* of the thread that changes the status, often another's */
 	__u64 g;
-	__u64 goid; /* 0: not set yet, as Go 1.22 and 1.23 do it late */
+	__u64 goid;   /* 0: not set yet, as Go 1.22 and 1.23 do it late */
 	__u64 parent; /* this and the two that follow: at birth, else 0 */
 	__u64 gopc;
 	__u64 startpc;

@@ -93,7 +93,7 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_GO_ARG0(r) ((r)->regs[0])
 #define REGS_GO_ARG1(r) ((r)->regs[1])
 #define REGS_GO_ARG2(r) ((r)->regs[2])
-#define REGS_ARG0(r) ((r)->regs[0])		   /* at entry; orig_x0 differs on restart only */
+#define REGS_ARG0(r) ((r)->regs[0]) /* at entry; orig_x0 differs on restart only */
 #define REGS_ARG1(r) ((r)->regs[1])
 #define REGS_ARG2(r) ((r)->regs[2])
 #define REGS_ARG3(r) ((r)->regs[3])
@@ -214,6 +214,7 @@ struct task_struct {
 	unsigned long maj_flt;
 	struct pid *thread_pid;
 	struct thread_struct thread;
+	int pagefault_disabled;
 } core;
 
 struct linux_binprm {
