@@ -19,8 +19,6 @@ type startupSums struct {
 	dlsyms   lookups
 	packages map[string]*counts
 	packaged []string // in the order of their initialisation
-	stages   map[string]*counts
-	staged   []string
 	certs    map[certKey]*counts
 	allocs   map[allocatorKey]*counts
 	parts    map[partKey]*counts
@@ -53,7 +51,7 @@ type partKey struct{ phase, name string }
 func newStartupSums() startupSums {
 	return startupSums{
 		symbols: map[symbolKey]*counts{}, objects: map[objectKey]*objectTotals{}, packages: map[string]*counts{},
-		stages: map[string]*counts{}, certs: map[certKey]*counts{}, allocs: map[allocatorKey]*counts{}, parts: map[partKey]*counts{},
+		certs: map[certKey]*counts{}, allocs: map[allocatorKey]*counts{}, parts: map[partKey]*counts{},
 		dlopens: newLookups(), dlsyms: newLookups(),
 	}
 }

@@ -87,7 +87,7 @@ func (t *Tracer) attachGroup(file string, action probe.Action, points []Point) {
 }
 
 func (a *attachedPoints) add(p Point, err error) {
-	entry := Probe{Name: "uprobe " + p.Point.String()}
+	entry := Probe{Name: "uprobe " + p.String()}
 	if err != nil {
 		entry.Reason = err.Error()
 	} else {

@@ -20,7 +20,10 @@ func (b *Builder) addBindings(c ColdStart, from, to int64) {
 			if name == "" {
 				name = "[unknown symbol]"
 			}
-			b.signals[Binding].addUnder(c, x.PID, x.End, x.Stack, name+" → "+path.Base(x.Target), l, begins(p, x.Start), ns)
+			if x.Target != "" {
+				name += " → " + path.Base(x.Target)
+			}
+			b.signals[Binding].addUnder(c, x.PID, x.End, x.Stack, name, l, begins(p, x.Start), ns)
 		}
 	}
 	for _, o := range c.Startup.Objects {

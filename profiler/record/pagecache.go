@@ -71,7 +71,7 @@ func (s *session) prepareCache() error {
 	if err != nil {
 		return err
 	}
-	s.opts.ColdStart.Copies = nil
+	s.opts.ColdStart.Copies, s.opts.ColdStart.Boxed = nil, nil
 	for _, r := range residual {
 		if r.Path != s.opts.ColdStart.Command[0] && os.Geteuid() == 0 {
 			s.opts.ColdStart.Copies = append(s.opts.ColdStart.Copies, r.Path)
@@ -79,7 +79,20 @@ func (s *session) prepareCache() error {
 		}
 		s.warn(fmt.Sprintf("page cache: pages of %s stay in memory, since another process keeps them mapped", r.Path))
 	}
+	if len(s.opts.ColdStart.Copies) > 0 && s.tracer != nil {
+		s.opts.ColdStart.Boxed = s.probeCopies
+	}
 	return nil
+}
+
+// probeCopies probes the copies that this cold start runs from: a uprobe
+// belongs to a file and not to its name.
+func (s *session) probeCopies(b *launch.Box) {
+	points := slices.Clone(s.points)
+	for i := range points {
+		points[i].File = b.Copy(points[i].Path)
+	}
+	s.tracer.AttachPoints(points)
 }
 
 // warn notes a warning once.

@@ -226,7 +226,7 @@ func (s *session) listProbes() {
 		if p.Steps {
 			ns += stepNS
 		}
-		cost["uprobe "+p.Point.String()] = ns
+		cost["uprobe "+p.String()] = ns
 	}
 	for _, p := range s.tracer.Probes() {
 		out := analysis.Probe{Name: p.Name, Status: analysis.ProbeAttached, Reason: p.Reason}

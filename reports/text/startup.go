@@ -62,12 +62,12 @@ func (p *printer) objects(r *analysis.Report) {
 		{name: "mode", left: true, quiet: true},
 		{name: "mapped"},
 		{name: "relocated"},
-		{name: "constructors"},
+		{name: "init"},
 		{name: "faults"},
 		{name: "relative"},
 		{name: "eager"},
 		{name: "lazy"},
-		{name: "never bound"},
+		{name: "never"},
 	}}
 	shown := b.Objects[:min(p.Rows, len(b.Objects))]
 	for _, o := range shown {
@@ -83,7 +83,7 @@ func (p *printer) objects(r *analysis.Report) {
 		if o.NeverBound != nil {
 			never = known(*o.NeverBound)
 		}
-		t.add(figure.Clean(path.Base(o.Path)), o.Mode, optional(o.MapNS), figure.Duration(float64(o.NS)), optional(o.ConstructorsNS),
+		t.add(base(o.Path), o.Mode, optional(o.MapNS), figure.Duration(float64(o.NS)), optional(o.ConstructorsNS),
 			known(o.Faults), relative, eager, known(o.BoundLazily), never)
 	}
 	p.print(t)
@@ -115,7 +115,7 @@ func (p *printer) symbols(r *analysis.Report) {
 		if s.Name == "" {
 			name = cell{"unknown", dim}
 		}
-		t.add(name, figure.Clean(path.Base(s.Object)), figure.Clean(path.Base(s.Target)), figure.Count(s.Count), figure.Duration(float64(*s.NS)), figure.Clean(s.Phase))
+		t.add(name, base(s.Object), base(s.Target), figure.Count(s.Count), figure.Duration(float64(*s.NS)), figure.Clean(s.Phase))
 	}
 	p.print(t)
 	p.more(all-shown, "")
@@ -187,7 +187,7 @@ func (p *printer) certs(r *analysis.Report) {
 		total += x.NS
 	}
 	p.heading("certificates", fmt.Sprintf("%s read and parsed in %s%s", plural(len(r.Certs), "file"), figure.Duration(float64(total)), each(r)))
-	t := &table{columns: []column{{name: "path", left: true, flex: true}, {name: "read"}, {name: "time"}, {name: "faults"}, {name: "by", left: true}, {name: "phase", left: true, quiet: true}}}
+	t := &table{columns: []column{{name: "path", left: true, flex: true}, {name: "read"}, {name: "time"}, {name: "faults"}, {name: "by", left: true, flex: true}, {name: "phase", left: true, quiet: true}}}
 	shown := r.Certs[:min(p.Rows, len(r.Certs))]
 	for _, x := range shown {
 		read := cell{"–", dim}
@@ -212,6 +212,14 @@ func (p *printer) allocators(r *analysis.Report) {
 	}
 	p.print(t)
 	p.more(len(r.Allocator)-len(shown), "")
+}
+
+// base is a path's last part, or nothing.
+func base(name string) string {
+	if name == "" {
+		return ""
+	}
+	return figure.Clean(path.Base(name))
 }
 
 func unknownIfEmpty(name string) cell {
