@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/initprof/initprof/profiler/probe"
@@ -110,10 +111,32 @@ func (t *Tracer) attachTracing(names ...string) error {
 		if err != nil {
 			return fmt.Errorf("attach %s: %w", name, err)
 		}
-		t.closers = append(t.closers, l.Close)
+		t.links = append(t.links, l.Close)
+		t.linked = append(t.linked, name)
 		t.watchMisses(p)
 	}
 	return nil
+}
+
+// relink attaches again what New found to be attachable.
+func (t *Tracer) relink() error {
+	names := t.linked
+	t.linked = nil
+	return t.attachTracing(names...)
+}
+
+// unlink takes off all that costs whoever runs on this machine, so that nothing
+// is left in the untraced cold starts between and in what comes behind /next.
+// Each waits until nobody runs it any more; together they wait once.
+func (t *Tracer) unlink() error {
+	links := append(t.links, t.points.closers...)
+	t.links, t.points.closers = nil, nil
+	var g errgroup.Group
+	for _, detach := range links {
+		g.Go(detach)
+	}
+	g.Go(t.stopGoroutines)
+	return g.Wait()
 }
 
 // watchMisses remembers how often the kernel had skipped p up to now.
@@ -146,8 +169,15 @@ func (t *Tracer) attachFault(config uint64, program string) error {
 		if err != nil {
 			return err
 		}
+		t.faults = append(t.faults, fd)
+	}
+	return nil
+}
+
+func (t *Tracer) enableFaults() error {
+	for _, fd := range t.faults {
 		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
-			return fmt.Errorf("enable page faults on CPU %d: %w", cpu, err)
+			return fmt.Errorf("enable page faults: %w", err)
 		}
 	}
 	return nil

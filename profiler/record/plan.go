@@ -89,7 +89,7 @@ func (s *session) planProbes(events []trace.Event) {
 		return int(x.Action) - int(y.Action)
 	})
 	s.points = points
-	s.tracer.AttachPoints(points)
+	s.tracer.WatchPoints(points)
 	s.watchGoroutines()
 }
 
