@@ -57,7 +57,7 @@ func rustCheck() error {
 	}
 	return recordCheck(recordCase{
 		name: "dynamic Rust extension, stripped", subject: []string{subject},
-		phases: []string{"exec", "loader", "runtime_init", "register", "telemetry_subscribe", "next"},
+		phases: []string{"exec", "loader", "runtime_init", "crypto_provider_ready", "register", "register_ready", "telemetry_subscribe", "ready", "next"},
 		calls:  map[string]float64{"execve": 1, "listen": 3},
 	})
 }
