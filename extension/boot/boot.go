@@ -130,6 +130,7 @@ func Run(ctx context.Context, opts Options) int {
 // initError tells the environment why INIT failed. It registers first where
 // that had not been done, since only registered extensions are listened to.
 func (e *extension) initError(ctx context.Context, err error) {
+	e.tellProblems()
 	e.log.Errorf("init: %v", err)
 	kind := "Extension.InitFailed"
 	var f *failure
@@ -238,10 +239,17 @@ func (e *extension) readConfig() (err error) {
 	}
 	e.log.Hide(string(e.config.APIKey))
 	e.log.SetLevel(e.config.LogLevel) // the file may name another than the environment
+	return nil
+}
+
+// tellProblems logs which settings were ignored, once INIT has ended.
+func (e *extension) tellProblems() {
+	if e.config == nil {
+		return
+	}
 	for _, p := range e.config.Problems {
 		e.log.Warnf("%s", p)
 	}
-	return nil
 }
 
 func (e *extension) buildSharedClient() error {

@@ -56,6 +56,9 @@ func TestNothingIsWaitedFor(t *testing.T) {
 		if code := w.run(t.Context()); code != 0 {
 			t.Errorf("%s: exit status %d\n%s", name, code, w.logs.String())
 		}
+		if said := strings.Contains(w.logs.String(), "no DD_API_KEY"); said != (name == "no key") {
+			t.Errorf("%s: the log says\n%s", name, w.logs.String())
+		}
 		if sent := len(w.series) > 0; sent != (name != "no key") {
 			t.Errorf("%s: sent %q", name, w.series)
 		}

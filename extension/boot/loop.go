@@ -60,13 +60,14 @@ func (e *extension) loop(ctx context.Context) int {
 }
 
 func (e *extension) afterInit(cancel context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
 	close(e.asked)
 	if e.changes.H16 {
 		debug.SetGCPercent(gcPercent)
 		debug.SetMemoryLimit(e.memoryLimit)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
+	e.tellProblems()
 	<-ctx.Done()
 	cancel()
 }

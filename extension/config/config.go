@@ -92,6 +92,10 @@ func (v *values) text(path string, env ...string) (string, bool) {
 }
 
 func (v *values) problem(format string, args ...any) {
+	if len(args) == 0 { // as where there is no key: package fmt is code to page in
+		v.cfg.Problems = append(v.cfg.Problems, format)
+		return
+	}
 	v.cfg.Problems = append(v.cfg.Problems, fmt.Sprintf(format, args...))
 }
 
