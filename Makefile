@@ -10,7 +10,7 @@ TOOLS := $(CURDIR)/bin/tools
 # sudo only where it is needed, and said so: make prints the command.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build run test test-arm64 subjects lint generate bench load-extension fmt
+.PHONY: help deps build run test test-arm64 loaders subjects lint generate bench load-extension fmt
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: ## vet and test everything; what needs root is skipped without it, and nam
 
 test-arm64: ## record on an emulated Neoverse-N1 with a stock arm64 kernel (Debian; no root)
 	@GO='$(GO)' ./testdata/arm64/run
+
+loaders: ## fetch the loaders of other releases that tests compare (Debian; no root)
+	@./testdata/loaders/fetch
 
 subjects: ## compile the programs whose truth is known into build/subjects
 	$(GO) run ./testdata/subjects/cmd/subjects build/subjects

@@ -6,4 +6,4 @@
 // turns its records into events.
 package bpf
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target amd64,arm64 -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -type event_header -type event_syscall -type event_text -type event_switch -type event_waking -type event_fork -type event_exec -type event_exit -type event_fault -type event_sample -type event_mark -type event_mapping -type thread -type counter -type event_kind -type truncation -type switch_state -type wake_context -type mark_kind Initprof src/initprof.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target amd64,arm64 -cflags "-O2 -g -mcpu=v3 -Wall -Werror" -type event_header -type event_syscall -type event_text -type event_switch -type event_waking -type event_fork -type event_exec -type event_exit -type event_fault -type event_sample -type event_mark -type event_call -type open_calls -type open_call -type event_mapping -type event_stack -type event_goroutine -type go_status -type thread -type counter -type event_kind -type truncation -type switch_state -type wake_context -type mark_kind -type stack_limits Initprof src/initprof.bpf.c

@@ -16,16 +16,35 @@ import (
 type InitprofCounter uint32
 
 const (
-	InitprofCounterCOUNTER_LOST_RINGBUF InitprofCounter = 0
-	InitprofCounterCOUNTER_LOST_THREADS InitprofCounter = 1
-	InitprofCounterCOUNTER_LOST_FAULTS  InitprofCounter = 2
-	InitprofCounterCOUNTER_SYSCALL_HITS InitprofCounter = 3
-	InitprofCounterCOUNTER_SCHED_HITS   InitprofCounter = 4
-	InitprofCounterCOUNTER_FAULT_HITS   InitprofCounter = 5
-	InitprofCounterCOUNTER_SAMPLE_HITS  InitprofCounter = 6
-	InitprofCounterCOUNTER_MARK_HITS    InitprofCounter = 7
-	InitprofCounterCOUNTERS             InitprofCounter = 8
+	InitprofCounterCOUNTER_LOST_RINGBUF    InitprofCounter = 0
+	InitprofCounterCOUNTER_LOST_THREADS    InitprofCounter = 1
+	InitprofCounterCOUNTER_LOST_FAULTS     InitprofCounter = 2
+	InitprofCounterCOUNTER_LOST_CALLS      InitprofCounter = 3
+	InitprofCounterCOUNTER_SYSCALL_HITS    InitprofCounter = 4
+	InitprofCounterCOUNTER_SCHED_HITS      InitprofCounter = 5
+	InitprofCounterCOUNTER_FAULT_HITS      InitprofCounter = 6
+	InitprofCounterCOUNTER_SAMPLE_HITS     InitprofCounter = 7
+	InitprofCounterCOUNTER_MARK_HITS       InitprofCounter = 8
+	InitprofCounterCOUNTER_CALL_HITS       InitprofCounter = 9
+	InitprofCounterCOUNTER_GOROUTINE_HITS  InitprofCounter = 10
+	InitprofCounterCOUNTER_LOST_GOROUTINES InitprofCounter = 11
+	InitprofCounterCOUNTERS                InitprofCounter = 12
 )
+
+type InitprofEventCall struct {
+	_             structs.HostLayout
+	H             InitprofEventHeader
+	EndNs         uint64
+	Ip            uint64
+	Args          [3]uint64
+	Ret           uint64
+	ReturnSlot    uint64
+	ReturnAddress uint64
+	ObjectBase    uint64
+	ObjectDynamic uint64
+	MinorFaults   uint32
+	MajorFaults   uint32
+}
 
 type InitprofEventExec struct {
 	_           structs.HostLayout
@@ -61,6 +80,21 @@ type InitprofEventFork struct {
 	ChildTid  uint32
 }
 
+type InitprofEventGoroutine struct {
+	_       structs.HostLayout
+	H       InitprofEventHeader
+	G       uint64
+	Goid    uint64
+	Parent  uint64
+	Gopc    uint64
+	Startpc uint64
+	From    uint8
+	To      uint8
+	Reason  uint8
+	Seen    uint8
+	Pad     uint32
+}
+
 type InitprofEventHeader struct {
 	_            structs.HostLayout
 	Kind         uint8
@@ -72,7 +106,7 @@ type InitprofEventHeader struct {
 	Cpu          uint32
 	Tgid         uint32
 	Tid          uint32
-	Pad          uint32
+	Stack        uint32
 	KtimeNs      uint64
 	Caller       uint64
 }
@@ -80,18 +114,22 @@ type InitprofEventHeader struct {
 type InitprofEventKind uint32
 
 const (
-	InitprofEventKindEVENT_SYSCALL InitprofEventKind = 1
-	InitprofEventKindEVENT_PATH    InitprofEventKind = 2
-	InitprofEventKindEVENT_REQUEST InitprofEventKind = 3
-	InitprofEventKindEVENT_SWITCH  InitprofEventKind = 4
-	InitprofEventKindEVENT_WAKING  InitprofEventKind = 5
-	InitprofEventKindEVENT_FORK    InitprofEventKind = 6
-	InitprofEventKindEVENT_EXEC    InitprofEventKind = 7
-	InitprofEventKindEVENT_EXIT    InitprofEventKind = 8
-	InitprofEventKindEVENT_FAULT   InitprofEventKind = 9
-	InitprofEventKindEVENT_SAMPLE  InitprofEventKind = 10
-	InitprofEventKindEVENT_MARK    InitprofEventKind = 11
-	InitprofEventKindEVENT_MAPPING InitprofEventKind = 12
+	InitprofEventKindEVENT_SYSCALL   InitprofEventKind = 1
+	InitprofEventKindEVENT_PATH      InitprofEventKind = 2
+	InitprofEventKindEVENT_REQUEST   InitprofEventKind = 3
+	InitprofEventKindEVENT_SWITCH    InitprofEventKind = 4
+	InitprofEventKindEVENT_WAKING    InitprofEventKind = 5
+	InitprofEventKindEVENT_FORK      InitprofEventKind = 6
+	InitprofEventKindEVENT_EXEC      InitprofEventKind = 7
+	InitprofEventKindEVENT_EXIT      InitprofEventKind = 8
+	InitprofEventKindEVENT_FAULT     InitprofEventKind = 9
+	InitprofEventKindEVENT_SAMPLE    InitprofEventKind = 10
+	InitprofEventKindEVENT_MARK      InitprofEventKind = 11
+	InitprofEventKindEVENT_MAPPING   InitprofEventKind = 12
+	InitprofEventKindEVENT_CALL      InitprofEventKind = 13
+	InitprofEventKindEVENT_CALL_TEXT InitprofEventKind = 14
+	InitprofEventKindEVENT_GOROUTINE InitprofEventKind = 24
+	InitprofEventKindEVENT_STACK     InitprofEventKind = 15
 )
 
 type InitprofEventMapping struct {
@@ -106,12 +144,13 @@ type InitprofEventMapping struct {
 }
 
 type InitprofEventMark struct {
-	_    structs.HostLayout
-	H    InitprofEventHeader
-	Ip   uint64
-	Id   uint64
-	Kind uint32
-	Pad  uint32
+	_     structs.HostLayout
+	H     InitprofEventHeader
+	Ip    uint64
+	Id    uint64
+	Value uint64
+	Kind  uint32
+	Pad   uint32
 }
 
 type InitprofEventSample struct {
@@ -119,6 +158,16 @@ type InitprofEventSample struct {
 	H        InitprofEventHeader
 	InKernel uint32
 	Pad      uint32
+}
+
+type InitprofEventStack struct {
+	_         structs.HostLayout
+	H         InitprofEventHeader
+	Registers [21]uint64
+	Start     uint64
+	Top       uint64
+	Bytes     uint32
+	Missing   uint32
 }
 
 type InitprofEventSwitch struct {
@@ -176,6 +225,36 @@ type InitprofFaultRecord struct {
 	}
 }
 
+type InitprofGoLayout struct {
+	_          structs.HostLayout
+	Goid       uint16
+	Waitreason uint16
+	Parent     uint16
+	Gopc       uint16
+	Startpc    uint16
+	M          uint16
+	SchedSp    uint16
+	SchedPc    uint16
+	SchedBp    uint16
+	M_procid   uint16
+	M_curg     uint16
+	Cheap      uint16
+	Tls        int32
+}
+
+type InitprofGoStatus uint32
+
+const (
+	InitprofGoStatusGO_IDLE      InitprofGoStatus = 0
+	InitprofGoStatusGO_RUNNABLE  InitprofGoStatus = 1
+	InitprofGoStatusGO_RUNNING   InitprofGoStatus = 2
+	InitprofGoStatusGO_SYSCALL   InitprofGoStatus = 3
+	InitprofGoStatusGO_WAITING   InitprofGoStatus = 4
+	InitprofGoStatusGO_DEAD      InitprofGoStatus = 6
+	InitprofGoStatusGO_COPYSTACK InitprofGoStatus = 8
+	InitprofGoStatusGO_PREEMPTED InitprofGoStatus = 9
+)
+
 type InitprofMarkKind uint32
 
 const (
@@ -184,6 +263,51 @@ const (
 	InitprofMarkKindMARK_SPAN_END   InitprofMarkKind = 2
 	InitprofMarkKindMARK_ADDRESS    InitprofMarkKind = 3
 )
+
+type InitprofOpenCall struct {
+	_             structs.HostLayout
+	KtimeNs       uint64
+	Ip            uint64
+	Sp            uint64
+	ReturnAddress uint64
+	Args          [3]uint64
+	ObjectBase    uint64
+	ObjectDynamic uint64
+	MinorFaults   uint32
+	MajorFaults   uint32
+	Reads         uint32
+	Pad           uint32
+}
+
+type InitprofOpenCalls struct {
+	_      structs.HostLayout
+	Tgid   uint32
+	Depth  uint32
+	Calls  [8]InitprofOpenCall
+	Record struct {
+		_      structs.HostLayout
+		E      InitprofEventCall
+		Frames [175]uint64
+		Chunk  struct {
+			_     structs.HostLayout
+			Base  uint64
+			Words [64]uint64
+		}
+	}
+	Text InitprofTextRecord
+}
+
+type InitprofParking struct {
+	_      structs.HostLayout
+	E      InitprofEventGoroutine
+	Frames [175]uint64
+	Chunk  struct {
+		_     structs.HostLayout
+		Base  uint64
+		Words [64]uint64
+	}
+	G [40]uint64
+}
 
 type InitprofSampleRecord struct {
 	_      structs.HostLayout
@@ -195,6 +319,13 @@ type InitprofSampleRecord struct {
 		Words [64]uint64
 	}
 }
+
+type InitprofStackLimits uint32
+
+const (
+	InitprofStackLimitsSTACK_PIECE    InitprofStackLimits = 1024
+	InitprofStackLimitsMAX_STACK_COPY InitprofStackLimits = 32768
+)
 
 type InitprofSwitchRecord struct {
 	_      structs.HostLayout
@@ -243,16 +374,27 @@ type InitprofThread struct {
 	FaultNs       uint64
 	FaultAddress  uint64
 	FaultInKernel uint32
+	_             [4]byte
+	GoM           uint64
+	Goid          uint64
 	Runnable      uint32
+	_             [4]byte
+	StackTop      uint64
+	Framed        uint64
 }
 
 type InitprofTruncation uint32
 
 const (
-	InitprofTruncationSTACK_COMPLETE InitprofTruncation = 0
-	InitprofTruncationSTACK_DEPTH    InitprofTruncation = 1
-	InitprofTruncationSTACK_MEMORY   InitprofTruncation = 2
-	InitprofTruncationSTACK_FRAME    InitprofTruncation = 3
+	InitprofTruncationSTACK_COMPLETE  InitprofTruncation = 0
+	InitprofTruncationSTACK_DEPTH     InitprofTruncation = 1
+	InitprofTruncationSTACK_MEMORY    InitprofTruncation = 2
+	InitprofTruncationSTACK_FRAME     InitprofTruncation = 3
+	InitprofTruncationSTACK_NO_CFI    InitprofTruncation = 4
+	InitprofTruncationSTACK_SHORT     InitprofTruncation = 5
+	InitprofTruncationSTACK_PAGE      InitprofTruncation = 6
+	InitprofTruncationSTACK_MALFORMED InitprofTruncation = 7
+	InitprofTruncationSTACK_LOST      InitprofTruncation = 8
 )
 
 type InitprofWakeContext uint32
@@ -269,11 +411,14 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	InitprofMapCalls               = "calls"
 	InitprofMapContexts            = "contexts"
 	InitprofMapCounters            = "counters"
 	InitprofMapEvents              = "events"
 	InitprofMapExecScratch         = "exec_scratch"
 	InitprofMapFaultScratch        = "fault_scratch"
+	InitprofMapNoCalls             = "no_calls"
+	InitprofMapParkings            = "parkings"
 	InitprofMapSampleScratch       = "sample_scratch"
 	InitprofMapSwitchScratch       = "switch_scratch"
 	InitprofMapSyscallScratch      = "syscall_scratch"
@@ -281,11 +426,25 @@ const (
 	InitprofMapThreads             = "threads"
 	InitprofProgAddressMulti       = "address_multi"
 	InitprofProgAddressSingle      = "address_single"
+	InitprofProgCallObjectMulti    = "call_object_multi"
+	InitprofProgCallObjectSingle   = "call_object_single"
+	InitprofProgCallPlainMulti     = "call_plain_multi"
+	InitprofProgCallPlainSingle    = "call_plain_single"
+	InitprofProgCallReturnMulti    = "call_return_multi"
+	InitprofProgCallReturnSingle   = "call_return_single"
+	InitprofProgCallText0Multi     = "call_text0_multi"
+	InitprofProgCallText0Single    = "call_text0_single"
+	InitprofProgCallText1Multi     = "call_text1_multi"
+	InitprofProgCallText1Single    = "call_text1_single"
 	InitprofProgCheckpointMulti    = "checkpoint_multi"
 	InitprofProgCheckpointSingle   = "checkpoint_single"
 	InitprofProgFaultBegin         = "fault_begin"
 	InitprofProgFaultMajor         = "fault_major"
 	InitprofProgFaultMinor         = "fault_minor"
+	InitprofProgGoMulti            = "go_multi"
+	InitprofProgGoSingle           = "go_single"
+	InitprofProgGoroutineMulti     = "goroutine_multi"
+	InitprofProgGoroutineSingle    = "goroutine_single"
 	InitprofProgHrtimerExpireEntry = "hrtimer_expire_entry"
 	InitprofProgHrtimerExpireExit  = "hrtimer_expire_exit"
 	InitprofProgIrqHandlerEntry    = "irq_handler_entry"
@@ -300,9 +459,19 @@ const (
 	InitprofProgSoftirqExit        = "softirq_exit"
 	InitprofProgSysEnter           = "sys_enter"
 	InitprofProgSysExit            = "sys_exit"
+	InitprofProgUsdtMulti          = "usdt_multi"
+	InitprofProgUsdtSingle         = "usdt_single"
 	InitprofVarActive              = "active"
+	InitprofVarCallbackBegin       = "callback_begin"
+	InitprofVarCallbackSize        = "callback_size"
+	InitprofVarCopiesBytes         = "copies_bytes"
 	InitprofVarCpuMask             = "cpu_mask"
+	InitprofVarFramedBegin         = "framed_begin"
+	InitprofVarFramedProgram       = "framed_program"
+	InitprofVarFramedSize          = "framed_size"
+	InitprofVarFreshParking        = "fresh_parking"
 	InitprofVarGoTypes             = "go_types"
+	InitprofVarLayout              = "layout"
 	InitprofVarNonce               = "nonce"
 	InitprofVarSandboxPort         = "sandbox_port"
 	InitprofVarSubjectTgid         = "subject_tgid"
@@ -355,11 +524,25 @@ type InitprofSpecs struct {
 type InitprofProgramSpecs struct {
 	AddressMulti       *ebpf.ProgramSpec `ebpf:"address_multi"`
 	AddressSingle      *ebpf.ProgramSpec `ebpf:"address_single"`
+	CallObjectMulti    *ebpf.ProgramSpec `ebpf:"call_object_multi"`
+	CallObjectSingle   *ebpf.ProgramSpec `ebpf:"call_object_single"`
+	CallPlainMulti     *ebpf.ProgramSpec `ebpf:"call_plain_multi"`
+	CallPlainSingle    *ebpf.ProgramSpec `ebpf:"call_plain_single"`
+	CallReturnMulti    *ebpf.ProgramSpec `ebpf:"call_return_multi"`
+	CallReturnSingle   *ebpf.ProgramSpec `ebpf:"call_return_single"`
+	CallText0Multi     *ebpf.ProgramSpec `ebpf:"call_text0_multi"`
+	CallText0Single    *ebpf.ProgramSpec `ebpf:"call_text0_single"`
+	CallText1Multi     *ebpf.ProgramSpec `ebpf:"call_text1_multi"`
+	CallText1Single    *ebpf.ProgramSpec `ebpf:"call_text1_single"`
 	CheckpointMulti    *ebpf.ProgramSpec `ebpf:"checkpoint_multi"`
 	CheckpointSingle   *ebpf.ProgramSpec `ebpf:"checkpoint_single"`
 	FaultBegin         *ebpf.ProgramSpec `ebpf:"fault_begin"`
 	FaultMajor         *ebpf.ProgramSpec `ebpf:"fault_major"`
 	FaultMinor         *ebpf.ProgramSpec `ebpf:"fault_minor"`
+	GoMulti            *ebpf.ProgramSpec `ebpf:"go_multi"`
+	GoSingle           *ebpf.ProgramSpec `ebpf:"go_single"`
+	GoroutineMulti     *ebpf.ProgramSpec `ebpf:"goroutine_multi"`
+	GoroutineSingle    *ebpf.ProgramSpec `ebpf:"goroutine_single"`
 	HrtimerExpireEntry *ebpf.ProgramSpec `ebpf:"hrtimer_expire_entry"`
 	HrtimerExpireExit  *ebpf.ProgramSpec `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.ProgramSpec `ebpf:"irq_handler_entry"`
@@ -374,17 +557,22 @@ type InitprofProgramSpecs struct {
 	SoftirqExit        *ebpf.ProgramSpec `ebpf:"softirq_exit"`
 	SysEnter           *ebpf.ProgramSpec `ebpf:"sys_enter"`
 	SysExit            *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	UsdtMulti          *ebpf.ProgramSpec `ebpf:"usdt_multi"`
+	UsdtSingle         *ebpf.ProgramSpec `ebpf:"usdt_single"`
 }
 
 // InitprofMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type InitprofMapSpecs struct {
+	Calls          *ebpf.MapSpec `ebpf:"calls"`
 	Contexts       *ebpf.MapSpec `ebpf:"contexts"`
 	Counters       *ebpf.MapSpec `ebpf:"counters"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	ExecScratch    *ebpf.MapSpec `ebpf:"exec_scratch"`
 	FaultScratch   *ebpf.MapSpec `ebpf:"fault_scratch"`
+	NoCalls        *ebpf.MapSpec `ebpf:"no_calls"`
+	Parkings       *ebpf.MapSpec `ebpf:"parkings"`
 	SampleScratch  *ebpf.MapSpec `ebpf:"sample_scratch"`
 	SwitchScratch  *ebpf.MapSpec `ebpf:"switch_scratch"`
 	SyscallScratch *ebpf.MapSpec `ebpf:"syscall_scratch"`
@@ -397,8 +585,16 @@ type InitprofMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type InitprofVariableSpecs struct {
 	Active        *ebpf.VariableSpec `ebpf:"active"`
+	CallbackBegin *ebpf.VariableSpec `ebpf:"callback_begin"`
+	CallbackSize  *ebpf.VariableSpec `ebpf:"callback_size"`
+	CopiesBytes   *ebpf.VariableSpec `ebpf:"copies_bytes"`
 	CpuMask       *ebpf.VariableSpec `ebpf:"cpu_mask"`
+	FramedBegin   *ebpf.VariableSpec `ebpf:"framed_begin"`
+	FramedProgram *ebpf.VariableSpec `ebpf:"framed_program"`
+	FramedSize    *ebpf.VariableSpec `ebpf:"framed_size"`
+	FreshParking  *ebpf.VariableSpec `ebpf:"fresh_parking"`
 	GoTypes       *ebpf.VariableSpec `ebpf:"go_types"`
+	Layout        *ebpf.VariableSpec `ebpf:"layout"`
 	Nonce         *ebpf.VariableSpec `ebpf:"nonce"`
 	SandboxPort   *ebpf.VariableSpec `ebpf:"sandbox_port"`
 	SubjectTgid   *ebpf.VariableSpec `ebpf:"subject_tgid"`
@@ -427,11 +623,14 @@ func (o *InitprofObjects) Close() error {
 //
 // It can be passed to LoadInitprofObjects or ebpf.CollectionSpec.LoadAndAssign.
 type InitprofMaps struct {
+	Calls          *ebpf.Map `ebpf:"calls"`
 	Contexts       *ebpf.Map `ebpf:"contexts"`
 	Counters       *ebpf.Map `ebpf:"counters"`
 	Events         *ebpf.Map `ebpf:"events"`
 	ExecScratch    *ebpf.Map `ebpf:"exec_scratch"`
 	FaultScratch   *ebpf.Map `ebpf:"fault_scratch"`
+	NoCalls        *ebpf.Map `ebpf:"no_calls"`
+	Parkings       *ebpf.Map `ebpf:"parkings"`
 	SampleScratch  *ebpf.Map `ebpf:"sample_scratch"`
 	SwitchScratch  *ebpf.Map `ebpf:"switch_scratch"`
 	SyscallScratch *ebpf.Map `ebpf:"syscall_scratch"`
@@ -441,11 +640,14 @@ type InitprofMaps struct {
 
 func (m *InitprofMaps) Close() error {
 	return _InitprofClose(
+		m.Calls,
 		m.Contexts,
 		m.Counters,
 		m.Events,
 		m.ExecScratch,
 		m.FaultScratch,
+		m.NoCalls,
+		m.Parkings,
 		m.SampleScratch,
 		m.SwitchScratch,
 		m.SyscallScratch,
@@ -459,8 +661,16 @@ func (m *InitprofMaps) Close() error {
 // It can be passed to LoadInitprofObjects or ebpf.CollectionSpec.LoadAndAssign.
 type InitprofVariables struct {
 	Active        *ebpf.Variable `ebpf:"active"`
+	CallbackBegin *ebpf.Variable `ebpf:"callback_begin"`
+	CallbackSize  *ebpf.Variable `ebpf:"callback_size"`
+	CopiesBytes   *ebpf.Variable `ebpf:"copies_bytes"`
 	CpuMask       *ebpf.Variable `ebpf:"cpu_mask"`
+	FramedBegin   *ebpf.Variable `ebpf:"framed_begin"`
+	FramedProgram *ebpf.Variable `ebpf:"framed_program"`
+	FramedSize    *ebpf.Variable `ebpf:"framed_size"`
+	FreshParking  *ebpf.Variable `ebpf:"fresh_parking"`
 	GoTypes       *ebpf.Variable `ebpf:"go_types"`
+	Layout        *ebpf.Variable `ebpf:"layout"`
 	Nonce         *ebpf.Variable `ebpf:"nonce"`
 	SandboxPort   *ebpf.Variable `ebpf:"sandbox_port"`
 	SubjectTgid   *ebpf.Variable `ebpf:"subject_tgid"`
@@ -475,11 +685,25 @@ type InitprofVariables struct {
 type InitprofPrograms struct {
 	AddressMulti       *ebpf.Program `ebpf:"address_multi"`
 	AddressSingle      *ebpf.Program `ebpf:"address_single"`
+	CallObjectMulti    *ebpf.Program `ebpf:"call_object_multi"`
+	CallObjectSingle   *ebpf.Program `ebpf:"call_object_single"`
+	CallPlainMulti     *ebpf.Program `ebpf:"call_plain_multi"`
+	CallPlainSingle    *ebpf.Program `ebpf:"call_plain_single"`
+	CallReturnMulti    *ebpf.Program `ebpf:"call_return_multi"`
+	CallReturnSingle   *ebpf.Program `ebpf:"call_return_single"`
+	CallText0Multi     *ebpf.Program `ebpf:"call_text0_multi"`
+	CallText0Single    *ebpf.Program `ebpf:"call_text0_single"`
+	CallText1Multi     *ebpf.Program `ebpf:"call_text1_multi"`
+	CallText1Single    *ebpf.Program `ebpf:"call_text1_single"`
 	CheckpointMulti    *ebpf.Program `ebpf:"checkpoint_multi"`
 	CheckpointSingle   *ebpf.Program `ebpf:"checkpoint_single"`
 	FaultBegin         *ebpf.Program `ebpf:"fault_begin"`
 	FaultMajor         *ebpf.Program `ebpf:"fault_major"`
 	FaultMinor         *ebpf.Program `ebpf:"fault_minor"`
+	GoMulti            *ebpf.Program `ebpf:"go_multi"`
+	GoSingle           *ebpf.Program `ebpf:"go_single"`
+	GoroutineMulti     *ebpf.Program `ebpf:"goroutine_multi"`
+	GoroutineSingle    *ebpf.Program `ebpf:"goroutine_single"`
 	HrtimerExpireEntry *ebpf.Program `ebpf:"hrtimer_expire_entry"`
 	HrtimerExpireExit  *ebpf.Program `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.Program `ebpf:"irq_handler_entry"`
@@ -494,17 +718,33 @@ type InitprofPrograms struct {
 	SoftirqExit        *ebpf.Program `ebpf:"softirq_exit"`
 	SysEnter           *ebpf.Program `ebpf:"sys_enter"`
 	SysExit            *ebpf.Program `ebpf:"sys_exit"`
+	UsdtMulti          *ebpf.Program `ebpf:"usdt_multi"`
+	UsdtSingle         *ebpf.Program `ebpf:"usdt_single"`
 }
 
 func (p *InitprofPrograms) Close() error {
 	return _InitprofClose(
 		p.AddressMulti,
 		p.AddressSingle,
+		p.CallObjectMulti,
+		p.CallObjectSingle,
+		p.CallPlainMulti,
+		p.CallPlainSingle,
+		p.CallReturnMulti,
+		p.CallReturnSingle,
+		p.CallText0Multi,
+		p.CallText0Single,
+		p.CallText1Multi,
+		p.CallText1Single,
 		p.CheckpointMulti,
 		p.CheckpointSingle,
 		p.FaultBegin,
 		p.FaultMajor,
 		p.FaultMinor,
+		p.GoMulti,
+		p.GoSingle,
+		p.GoroutineMulti,
+		p.GoroutineSingle,
 		p.HrtimerExpireEntry,
 		p.HrtimerExpireExit,
 		p.IrqHandlerEntry,
@@ -519,6 +759,8 @@ func (p *InitprofPrograms) Close() error {
 		p.SoftirqExit,
 		p.SysEnter,
 		p.SysExit,
+		p.UsdtMulti,
+		p.UsdtSingle,
 	)
 }
 

@@ -12,7 +12,9 @@
 #include "core_fixes.bpf.h"
 #include "maps.bpf.h"
 #include "stack.bpf.h"
+#include "goroutines.bpf.h"
 #include "syscalls.bpf.h"
+#include "calls.bpf.h"
 #include "sched.bpf.h"
 #include "faults.bpf.h"
 #include "samples.bpf.h"
@@ -26,12 +28,16 @@ const struct {
 	struct event_exit exit;
 	struct event_mark mark;
 	struct event_mapping mapping;
+	struct event_goroutine goroutine;
+	struct event_stack stack;
 	enum event_kind kind;
 	enum counter counter;
 	enum truncation truncation;
 	enum switch_state switch_state;
 	enum wake_context wake_context;
 	enum mark_kind mark_kind;
+	enum go_status go_status;
+	enum stack_limits stack_limits;
 } * go_types __attribute__((unused));
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -23,10 +23,12 @@ typedef _Bool bool;
 /* linux/bpf.h, as far as it is used. */
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY = 0 };
+enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum { BPF_RB_AVAIL_DATA = 0 };
 
@@ -43,13 +45,21 @@ struct pt_regs {
 #define REGS_IP(r) ((r)->ip)
 #define REGS_SP(r) ((r)->sp)
 #define REGS_FP(r) ((r)->bp)
+#define REGS_LR(r) 0
 #define REGS_IN_USER(r) (((r)->cs & 3) != 0)
+#define REGS_GO_ARG0(r) ((r)->ax) /* Go's ABIInternal */
+#define REGS_GO_ARG1(r) ((r)->bx)
+#define REGS_GO_ARG2(r) ((r)->cx)
 #define REGS_ARG0(r) ((r)->di)
 #define REGS_ARG1(r) ((r)->si)
 #define REGS_ARG2(r) ((r)->dx)
 #define REGS_ARG3(r) ((r)->r10)
 #define REGS_ARG4(r) ((r)->r8)
 #define REGS_ARG5(r) ((r)->r9)
+#define REGS_RETURN(r) ((r)->ax)
+#define REGS_GO_G(r) ((r)->r14) /* Go's ABIInternal */
+#define RETURN_ON_STACK 1
+#define RETURN_POPS 8 /* bytes that a return takes off the stack */
 
 #define NR_WRITE 1
 #define NR_OPEN 2
@@ -58,9 +68,13 @@ struct pt_regs {
 #define NR_SENDMSG 46
 #define NR_EXECVE 59
 #define NR_CREAT 85
+#define NR_READLINK 89
 #define NR_GETPPID 110
 #define NR_OPENAT 257
+#define NR_READLINKAT 267
 #define NR_SENDMMSG 307
+#define NR_URETPROBE 335 /* how return probes come back since 6.11 … */
+#define NR_UPROBE 336	 /* … and optimised entry probes since 6.18 */
 #define NR_EXECVEAT 322
 #define NR_OPENAT2 437
 
@@ -75,16 +89,24 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_FP(r) ((r)->regs[29])
 #define REGS_LR(r) ((r)->regs[30])
 #define REGS_IN_USER(r) (((r)->pstate & 0xf) == 0) /* EL0t */
-#define REGS_ARG0(r) ((r)->regs[0])		   /* at entry; orig_x0 differs on restart only */
+#define REGS_GO_ARG0(r) ((r)->regs[0])
+#define REGS_GO_ARG1(r) ((r)->regs[1])
+#define REGS_GO_ARG2(r) ((r)->regs[2])
+#define REGS_ARG0(r) ((r)->regs[0]) /* at entry; orig_x0 differs on restart only */
 #define REGS_ARG1(r) ((r)->regs[1])
 #define REGS_ARG2(r) ((r)->regs[2])
 #define REGS_ARG3(r) ((r)->regs[3])
 #define REGS_ARG4(r) ((r)->regs[4])
 #define REGS_ARG5(r) ((r)->regs[5])
+#define REGS_RETURN(r) ((r)->regs[0])
+#define REGS_GO_G(r) ((r)->regs[28]) /* Go's ABIInternal */
+#define RETURN_ON_STACK 0
+#define RETURN_POPS 0
 
 #define NR_OPENAT 56
 #define NR_WRITE 64
 #define NR_WRITEV 66
+#define NR_READLINKAT 78
 #define NR_GETPPID 173
 #define NR_SENDTO 206
 #define NR_SENDMSG 211
@@ -111,8 +133,18 @@ struct signal_struct {
 	atomic_t live;
 } core;
 
+struct xol_area {
+	unsigned long vaddr;
+} core;
+
+struct uprobes_state {
+	struct xol_area *xol_area;
+} core;
+
 struct mm_struct {
+	unsigned long start_stack;
 	unsigned long saved_auxv[2];
+	struct uprobes_state uprobes_state;
 } core;
 
 struct inode {
@@ -154,6 +186,19 @@ struct socket {
 	struct sock *sk;
 } core;
 
+struct upid {
+	int nr;
+} core;
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+} core;
+
+struct thread_struct {
+	unsigned long fsbase; /* x86 */
+} core;
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -164,6 +209,10 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct files_struct *files;
 	unsigned int __state;
+	unsigned long min_flt;
+	unsigned long maj_flt;
+	struct pid *thread_pid;
+	struct thread_struct thread;
 } core;
 
 struct linux_binprm {

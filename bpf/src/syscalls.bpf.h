@@ -26,10 +26,12 @@ static __always_inline void meet_holder(const struct pt_regs *regs)
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 tid = (__u32)id;
 	struct thread fresh = {.tgid = id >> 32, .syscall_nr = -1};
+	struct task_struct *task = (void *)bpf_get_current_task();
 
 	if (REGS_ARG0(regs) != HOLDER_MAGIC || !nonce || REGS_ARG1(regs) != nonce)
 		return;
 	nonce = 0;
+	fresh.stack_top = BPF_CORE_READ(task, mm, start_stack);
 	if (bpf_map_update_elem(&threads, &tid, &fresh, BPF_ANY)) {
 		count(COUNTER_LOST_THREADS);
 		return;
@@ -154,7 +156,12 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 			meet_holder(regs);
 		return 0;
 	}
+#ifdef NR_URETPROBE
+	if (nr == NR_URETPROBE || nr == NR_UPROBE) /* the tracer's, not the subject's */
+		return 0;
+#endif
 	count(COUNTER_SYSCALL_HITS);
+	see_goroutine(t); /* before the call's own time */
 	t->args[0] = REGS_ARG0(regs);
 	t->args[1] = REGS_ARG1(regs);
 	t->args[2] = REGS_ARG2(regs);
@@ -168,12 +175,14 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 #ifdef NR_OPEN
 	case NR_OPEN:
 	case NR_CREAT:
+	case NR_READLINK:
 #endif
 	case NR_EXECVE:
 		path = (void *)t->args[0];
 		break;
 	case NR_OPENAT:
 	case NR_OPENAT2:
+	case NR_READLINKAT:
 	case NR_EXECVEAT:
 		path = (void *)t->args[1];
 		break;

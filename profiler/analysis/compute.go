@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"github.com/initprof/initprof/profiler/phase"
+	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/stat"
+	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -43,6 +45,15 @@ type ColdStart struct {
 
 	Phases   *phase.Result   // nil: nothing is known of the window
 	Timeline *trace.Timeline // nil: not traced
+	Startup  *startup.Result // nil: not accounted for
+	Names    Names           // nil: functions of goroutines stay without names
+
+	Goroutines string // GoroutinesFull, GoroutinesCheap, or empty: not watched
+}
+
+// Names names addresses: a *symbolize.Resolver.
+type Names interface {
+	Resolve(pid int, at int64, address uint64, kernel, returnAddress bool) symbolize.Location
 }
 
 // Options chooses what a report shows.
@@ -236,6 +247,16 @@ func (a *Accumulator) overhead() *Overhead {
 	}
 	if s := summary(a.tracerCPU); s != nil {
 		o.TracerCPUNS = &s.Mean
+	}
+	var estimated int64
+	known := false
+	for _, p := range a.header.Probes {
+		if p.EstimatedNS != nil {
+			estimated, known = estimated+*p.EstimatedNS, true
+		}
+	}
+	if known {
+		o.EstimatedNS = &estimated
 	}
 	if *o == (Overhead{}) {
 		return nil

@@ -51,8 +51,10 @@ type Report struct {
 	Allocator    []Allocation `json:"allocator,omitzero"`
 	Certs        []Cert       `json:"certs,omitzero"`
 	Goroutines   []Goroutine  `json:"goroutines,omitzero"`
-	Packages     []Package    `json:"packages,omitzero"`
+	Packages     []Package    `json:"packages,omitzero"` // most time first
+	Parts        []Part       `json:"parts,omitzero"`    // of the phases loader and runtime_init
 	Files        []File       `json:"files,omitzero"`    // most time first
+	Imports      []Import     `json:"imports,omitzero"`  // in the order of their start
 	Requests     []Request    `json:"requests,omitzero"` // in the order of their start
 	Threads      []Thread     `json:"threads,omitzero"`  // most time on a CPU first
 
@@ -114,6 +116,9 @@ type Probe struct {
 	Status string   `json:"status"`
 	Reason string   `json:"reason,omitempty"` // why it is unavailable, with the cure where there is one
 	Hits   *float64 `json:"hits,omitzero"`
+	// EstimatedNS is what the hits of a cold start cost its subject, by what one
+	// costs on x86-64.
+	EstimatedNS *int64 `json:"estimated_ns,omitzero"`
 }
 
 // Stacks counts the user stacks that were walked.
@@ -231,6 +236,17 @@ type File struct {
 	Bytes    float64 `json:"bytes"` // read
 	NS       int64   `json:"ns"`    // in system calls on it
 	Category string  `json:"category,omitempty"`
+}
+
+// Import is a module that an interpreter (Python, Node) loaded from a file. Start,
+// NS and Probes are means over the cold starts in which it did.
+type Import struct {
+	Module  string  `json:"module"`
+	Path    string  `json:"path"`        // that was opened first
+	StartNS int64   `json:"start_ns"`    // since t0: its first open
+	NS      *int64  `json:"ns,omitzero"` // until the thread opened the next module; absent: it opened none
+	Opens   float64 `json:"opens"`       // per traced cold start
+	Probes  float64 `json:"probes"`      // calls that asked for or opened other paths since the module before
 }
 
 // Request is an HTTP request of the subject to the runtime API.

@@ -67,47 +67,64 @@ type BindingSum struct {
 	NS    int64   `json:"ns"`
 }
 
-// BoundSymbol is a symbol that was bound.
+// BoundSymbol is a symbol that was bound, in one object and phase.
 type BoundSymbol struct {
-	Name   string `json:"name"`
-	Object string `json:"object"` // that refers to it
-	Target string `json:"target"` // that defines it
-	Mode   string `json:"mode"`   // "lazy" or "eager"
-	NS     int64  `json:"ns"`
-	Phase  string `json:"phase"`
+	Name   string  `json:"name"`             // empty: the object's file could not be read
+	Object string  `json:"object"`           // that refers to it
+	Target string  `json:"target,omitempty"` // that defines it; known of lazy ones
+	Mode   string  `json:"mode"`             // "lazy" or "eager"
+	Count  float64 `json:"count"`            // bindings, in all processes
+	NS     *int64  `json:"ns,omitzero"`      // absent of eager ones: they are part of their object's relocation
+	Phase  string  `json:"phase"`
 }
 
 // BoundObject is an object that the dynamic linker mapped and relocated.
 type BoundObject struct {
-	Path           string  `json:"path"`
-	Mode           string  `json:"mode"`
-	NS             int64   `json:"ns"` // relocation
-	MapNS          int64   `json:"map_ns"`
-	ConstructorsNS int64   `json:"constructors_ns"`
-	Faults         float64 `json:"faults"`
-	Relative       int64   `json:"relative"`
-	RELR           int64   `json:"relr"`
-	GlobDat        int64   `json:"glob_dat"`
-	JumpSlot       int64   `json:"jump_slot"`
-	IRelative      int64   `json:"irelative"`
-	TLS            int64   `json:"tls"`
-	BindNow        bool    `json:"bind_now"`
-	RELRO          bool    `json:"relro"`
-	NeverBound     int64   `json:"never_bound"` // lazily bound symbols that nothing called
+	Path           string   `json:"path"`
+	Mode           string   `json:"mode,omitempty"` // "lazy" or "eager"; empty: its relocation was not seen
+	NS             int64    `json:"ns"`             // relocation
+	MapNS          *int64   `json:"map_ns,omitzero"`
+	ConstructorsNS *int64   `json:"constructors_ns,omitzero"`
+	Faults         float64  `json:"faults"`       // inside its relocation
+	BoundLazily    float64  `json:"bound_lazily"` // distinct symbols
+	NeverBound     *float64 `json:"never_bound,omitzero"`
+	*StaticRelocations
 }
 
-// Dlopen is a library opened at run time.
+// StaticRelocations is what an object's file holds for the loader to do.
+type StaticRelocations struct {
+	Relative  int    `json:"relative"`
+	RELR      int    `json:"relr"`
+	GlobDat   int    `json:"glob_dat"`
+	JumpSlot  int    `json:"jump_slot"`
+	IRelative int    `json:"irelative"`
+	TLS       int    `json:"tls"`
+	BindNow   bool   `json:"bind_now"`
+	RELRO     string `json:"relro"` // "none", "partial" or "full"
+}
+
+// Dlopen is a library opened at run time, or tried.
 type Dlopen struct {
-	Path string `json:"path"`
-	NS   int64  `json:"ns"`
-	OK   bool   `json:"ok"`
+	Path  string  `json:"path"` // as given; empty: the program itself
+	Count float64 `json:"count"`
+	NS    *int64  `json:"ns,omitzero"` // absent: it was left without a return
+	OK    bool    `json:"ok"`
 }
 
 // Dlsym is a symbol looked up at run time.
 type Dlsym struct {
-	Name string `json:"name"`
-	NS   int64  `json:"ns"`
-	OK   bool   `json:"ok"`
+	Name  string  `json:"name"`
+	Count float64 `json:"count"`
+	NS    *int64  `json:"ns,omitzero"`
+	OK    bool    `json:"ok"`
+}
+
+// Part is a share of the phase loader or runtime_init, which it tiles with the
+// others of that phase.
+type Part struct {
+	Phase string `json:"phase"`
+	Name  string `json:"name"`
+	NS    int64  `json:"ns"`
 }
 
 // Allocation is a part of an allocator's set-up.
@@ -122,35 +139,12 @@ type Allocation struct {
 
 // Cert is a load of certificates.
 type Cert struct {
-	Path     string  `json:"path"`
-	Bytes    float64 `json:"bytes"`
-	Function string  `json:"function"`
-	NS       int64   `json:"ns"`
-	Faults   float64 `json:"faults"`
-	Phase    string  `json:"phase"`
-}
-
-// Goroutine is a goroutine of the subject inside the window.
-type Goroutine struct {
-	ID         uint64      `json:"id"`
-	Kind       string      `json:"kind"` // "user" or "system"
-	Parent     uint64      `json:"parent"`
-	CreatedBy  string      `json:"created_by"`
-	Function   string      `json:"function"`
-	ReadyBy    string      `json:"ready_by,omitempty"`
-	RunningNS  int64       `json:"running_ns"`
-	OnCPUNS    int64       `json:"on_cpu_ns"`
-	RunnableNS int64       `json:"runnable_ns"` // waiting for a P
-	RunqueueNS int64       `json:"runqueue_ns"` // its thread waiting for a CPU
-	FaultNS    int64       `json:"fault_ns"`
-	SyscallNS  int64       `json:"syscall_ns"`
-	Waiting    []WaitedFor `json:"waiting"`
-}
-
-// WaitedFor is what a goroutine was parked for.
-type WaitedFor struct {
-	Reason string `json:"reason"`
-	NS     int64  `json:"ns"`
+	Path     string   `json:"path"`
+	Bytes    *float64 `json:"bytes,omitzero"` // absent: not known, as of embedded ones
+	Function string   `json:"function"`
+	NS       int64    `json:"ns"`
+	Faults   float64  `json:"faults"`
+	Phase    string   `json:"phase"`
 }
 
 // Package is the initialisation of one Go package.

@@ -23,16 +23,19 @@ type sums struct {
 	orderOf    int
 	otherOrder []int
 
-	syscalls map[string]*counts
-	faults   map[[2]string]*counts // mapping and kind
-	files    map[string]*counts
-	threads  map[string]*counts
-	tids     map[string]int
-	requests []*requestValues
+	syscalls   map[string]*counts
+	faults     map[[2]string]*counts // mapping and kind
+	files      map[string]*counts
+	threads    map[string]*counts
+	tids       map[string]int
+	requests   []*requestValues
+	imports    map[string]*importValues // by path
+	startup    startupSums
+	goroutines goroutineSums
 
 	stacks struct {
 		complete  int64
-		truncated [trace.TruncatedFrame + 1]int64
+		truncated [len(trace.Truncations)]int64
 	}
 }
 
@@ -64,7 +67,8 @@ type requestValues struct {
 func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
-		threads: map[string]*counts{}, tids: map[string]int{},
+		threads: map[string]*counts{}, tids: map[string]int{}, imports: map[string]*importValues{},
+		startup: newStartupSums(), goroutines: newGoroutineSums(),
 	}
 }
 
@@ -91,6 +95,8 @@ func (s *sums) add(c ColdStart, run Run) {
 		return
 	}
 	s.timed++
+	s.startup.add(c.Phases, c.Startup)
+	s.goroutines.add(c)
 	tl, from, to := c.Timeline, c.Phases.Start, c.Phases.End
 	for _, call := range tl.Calls {
 		if call.Begin < from || call.Begin >= to {
@@ -122,6 +128,7 @@ func (s *sums) add(c ColdStart, run Run) {
 		n.bytes += f.Read
 		n.ns += f.NS
 	}
+	s.addImports(tl, from, to)
 	for _, t := range tl.Threads {
 		label := t.Label()
 		alive := false
@@ -275,6 +282,7 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 			c := s.files[name]
 			r.Files = append(r.Files, File{Path: name, Opens: each(c.count, n), Bytes: each(c.bytes, n), NS: ns[i]})
 		}
+		s.reportImports(r)
 	}
 	if recorded("faults") {
 		f := &Faults{ByMapping: []MappingFault{}}
@@ -301,8 +309,15 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 			r.Threads = append(r.Threads, t)
 		}
 	}
+	if recorded("binding") {
+		s.startup.report(r, n, r.Subject.Linkage == "dynamic")
+	}
+	if s.goroutines.known {
+		r.Goroutines = s.goroutines.report(n, single)
+		r.Warnings = append(r.Warnings, s.goroutines.caveats(n)...)
+	}
 	r.Stacks = &Stacks{Complete: each(s.stacks.complete, n), Truncated: []TruncatedStacks{}}
-	for reason, name := range map[trace.Truncation]string{trace.TruncatedDepth: "depth", trace.TruncatedMemory: "memory", trace.TruncatedFrame: "frame_pointer"} {
+	for reason, name := range trace.Truncations {
 		if count := s.stacks.truncated[reason]; count > 0 {
 			r.Stacks.Truncated = append(r.Stacks.Truncated, TruncatedStacks{Reason: name, Count: each(count, n)})
 		}

@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -11,20 +10,21 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
-	"github.com/initprof/initprof/profiler/trace"
+	"github.com/initprof/initprof/profiler/probe"
 )
 
 // Probe is one thing that was to be attached.
 type Probe struct {
 	Name   string // such as "sys_enter", "cpu-clock", "checkpoint.mark"
 	Reason string // why it is unavailable; empty: it is attached
-	Hits   uint64 // runs for the subject, of all cold starts so far; of its family where Shared
+	Hits   uint64 // runs for the subject, of all cold starts so far; 0 for uprobes, whose hits are events
 }
 
 // Probes lists what was to be attached and what became of it.
 func (t *Tracer) Probes() []Probe {
 	all := append([]Probe(nil), t.probes...)
-	return append(all, t.marks.probes...)
+	all = append(all, t.points.probes...)
+	return append(all, t.goroutines.probe...)
 }
 
 // Families of probes, as they are counted by the programs.
@@ -51,8 +51,8 @@ func (t *Tracer) updateHits(h Hits) {
 			p.Hits += h.Samples
 		}
 	}
-	if len(t.marks.probes) > 0 {
-		t.marks.probes[0].Hits += h.Marks
+	for i := range t.goroutines.probe {
+		t.goroutines.probe[i].Hits += h.Goroutines
 	}
 }
 
@@ -192,61 +192,12 @@ func (t *Tracer) openMmaps() error {
 	return nil
 }
 
-// marks is what sits on the subject's own instructions.
-type marks struct {
-	withoutMulti bool // the kernel has no uprobe-multi
-	points       []Point
-	probes       []Probe
-	closers      []func() error
-}
-
-// AttachMarks puts uprobes on the points of the subject's files. It replaces
-// those of the last call. A point that cannot be probed is listed in Probes.
-func (t *Tracer) AttachMarks(points []Point) {
-	for _, c := range t.marks.closers {
-		_ = c() // detaching cannot be helped
-	}
-	t.marks = marks{withoutMulti: t.marks.withoutMulti}
-	for _, p := range points {
-		family := "address"
-		if p.Kind == trace.MarkCheckpoint {
-			family = "checkpoint"
-		}
-		probe := Probe{Name: "uprobe " + p.Name}
-		if err := t.attachMark(p, family); err != nil {
-			probe.Reason = err.Error()
-		} else {
-			t.marks.points = append(t.marks.points, p)
-		}
-		t.marks.probes = append(t.marks.probes, probe)
-	}
-}
-
-func (t *Tracer) attachMark(p Point, family string) error {
-	executable, err := link.OpenExecutable(p.Path)
-	if err != nil {
-		return err
-	}
-	if multi := t.collection.Programs[family+"_multi"]; multi != nil && !t.marks.withoutMulti {
-		l, err := executable.UprobeMulti(nil, multi, &link.UprobeMultiOptions{Addresses: []uint64{p.Offset}})
-		if err == nil {
-			t.marks.closers = append(t.marks.closers, l.Close)
-			return nil
-		}
-		// Kernels before 6.6 load the program and refuse only here.
-		if !errors.Is(err, ebpf.ErrNotSupported) && !errors.Is(err, unix.EINVAL) {
-			return err
-		}
-		t.marks.withoutMulti = true
-	}
-	single, err := t.program(family + "_single")
-	if err != nil {
-		return err
-	}
-	l, err := executable.Uprobe("", single, &link.UprobeOptions{Address: p.Offset})
-	if err != nil {
-		return err
-	}
-	t.marks.closers = append(t.marks.closers, l.Close)
-	return nil
+// TrustFramePointers walks the stacks of code that is known to keep frame
+// pointers by them, in all cold starts to come. All others are copied, which
+// costs more, and unwound.
+func (t *Tracer) TrustFramePointers(f probe.Framed) error {
+	return t.set(map[string]any{
+		"framed_program": f.Program, "framed_begin": f.Begin, "framed_size": f.Size,
+		"callback_begin": f.CallbackBegin, "callback_size": f.CallbackSize,
+	})
 }

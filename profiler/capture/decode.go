@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/initprof/initprof/bpf"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -22,7 +23,10 @@ const recordAlignment = 8
 // returns what could be decoded together with an error that wraps ErrMalformed
 // where a record breaks the layout; what follows such a record is given up.
 func (r *Raw) Decode() ([]trace.Event, error) {
-	d := decoder{points: r.Points, texts: map[uint32]text{}, mappings: map[uint32][]*trace.Mapping{}}
+	d := decoder{
+		points: r.Points, goroutines: r.Goroutines, texts: map[uint32]text{}, callTexts: map[callKey]string{},
+		mappings: map[uint32][]*trace.Mapping{},
+	}
 	data := aligned(r.Records)
 	var err error
 	for len(data) > 0 {
@@ -42,7 +46,14 @@ func (r *Raw) Decode() ([]trace.Event, error) {
 		}
 		return 0
 	})
-	return d.nameMarks(), err
+	events := d.nameProbed()
+	if d.goroutines != nil {
+		if refused := d.checkGoroutines(events); refused != nil {
+			events = slices.DeleteFunc(events, isGoroutine)
+			err = errors.Join(err, refused)
+		}
+	}
+	return events, err
 }
 
 // aligned returns data itself, or a copy of it where it does not begin at an
@@ -65,18 +76,26 @@ type text struct {
 	value string
 }
 
-type decoder struct {
-	points   []Point
-	events   []trace.Event
-	texts    map[uint32]text // by TID
-	marks    []addressMark
-	mappings map[uint32][]*trace.Mapping // by PID, in the order of the records
+// callKey tells a function call apart: a thread enters one at a time.
+type callKey struct {
+	tid   uint32
+	entry uint64
 }
 
-// addressMark is a mark that only its address tells apart, until all mappings are known.
-type addressMark struct {
-	mark *trace.Mark
-	ip   uint64
+type decoder struct {
+	points     []Point
+	goroutines *probe.Goroutines
+	events     []trace.Event
+	texts      map[uint32]text // by TID
+	callTexts  map[callKey]string
+	probed     []probedEvent
+	mappings   map[uint32][]*trace.Mapping // by PID, in the order of the records
+}
+
+// probedEvent is an event that only its address tells apart, until all mappings are known.
+type probedEvent struct {
+	event trace.Event
+	ip    uint64
 }
 
 // body reads the fixed part of a record.
@@ -192,8 +211,19 @@ func (d *decoder) decode(h *bpf.InitprofEventHeader, record []byte) error {
 		return d.add(&trace.Sample{Header: head, Kernel: e.InKernel != 0, Stack: stack})
 	case bpf.InitprofEventKindEVENT_MARK:
 		return d.mark(h, head, record)
+	case bpf.InitprofEventKindEVENT_CALL:
+		return d.call(h, head, record)
+	case bpf.InitprofEventKindEVENT_CALL_TEXT:
+		_, tail, err := body[bpf.InitprofEventText](record)
+		if err != nil {
+			return err
+		}
+		d.callTexts[callKey{h.Tid, h.KtimeNs}], err = textOf(h, tail)
+		return err
 	case bpf.InitprofEventKindEVENT_MAPPING:
 		return d.mapping(h, head, record)
+	case bpf.InitprofEventKindEVENT_GOROUTINE:
+		return d.goroutine(h, head, record)
 	}
 	return fmt.Errorf("%w: unknown kind %d", ErrMalformed, h.Kind)
 }
@@ -244,7 +274,7 @@ func (d *decoder) mark(h *bpf.InitprofEventHeader, head trace.Header, record []b
 	if err != nil {
 		return err
 	}
-	m := &trace.Mark{Header: head, Name: name, ID: e.Id}
+	m := &trace.Mark{Header: head, Name: name, ID: e.Id, Value: e.Value}
 	switch bpf.InitprofMarkKind(e.Kind) {
 	case bpf.InitprofMarkKindMARK_CHECKPOINT:
 		m.Kind = trace.MarkCheckpoint
@@ -253,7 +283,7 @@ func (d *decoder) mark(h *bpf.InitprofEventHeader, head trace.Header, record []b
 	case bpf.InitprofMarkKindMARK_SPAN_END:
 		m.Kind = trace.MarkSpanEnd
 	case bpf.InitprofMarkKindMARK_ADDRESS:
-		d.marks = append(d.marks, addressMark{mark: m, ip: e.Ip})
+		d.probed = append(d.probed, probedEvent{m, e.Ip})
 	default: // the subject passed a kind that this version does not know
 		return nil
 	}
@@ -280,53 +310,23 @@ func (d *decoder) mapping(h *bpf.InitprofEventHeader, head trace.Header, record 
 	return d.add(m)
 }
 
-// nameMarks gives the marks of probed addresses their kinds and names, and
-// drops those that belong to no planned point.
-func (d *decoder) nameMarks() []trace.Event {
-	unknown := map[*trace.Mark]bool{}
-	for _, a := range d.marks {
-		point := d.point(uint32(a.mark.PID), a.ip)
-		if point == nil {
-			unknown[a.mark] = true
-			continue
-		}
-		a.mark.Kind, a.mark.Name = point.Kind, point.Name
+func (d *decoder) call(h *bpf.InitprofEventHeader, head trace.Header, record []byte) error {
+	e, tail, err := body[bpf.InitprofEventCall](record)
+	if err != nil {
+		return err
 	}
-	if len(unknown) == 0 {
-		return d.events
+	stack, err := stackOf(h, tail)
+	if err != nil {
+		return err
 	}
-	return slices.DeleteFunc(d.events, func(e trace.Event) bool {
-		m, ok := e.(*trace.Mark)
-		return ok && unknown[m]
-	})
-}
-
-// point finds the planned point that address ip of a process is in some mapping
-// of it. Mappings come from forked parents too, so any process's will do where
-// the own ones do not: an address that is no point matches no offset.
-func (d *decoder) point(pid uint32, ip uint64) *Point {
-	find := func(mappings []*trace.Mapping) *Point {
-		for _, m := range mappings {
-			if ip < m.Start || ip >= m.Limit || m.Prot&trace.ProtExec == 0 {
-				continue
-			}
-			for i := range d.points {
-				if d.points[i].Offset == ip-m.Start+m.Offset {
-					return &d.points[i]
-				}
-			}
-		}
-		return nil
+	key := callKey{h.Tid, h.KtimeNs}
+	c := &trace.FunctionCall{
+		Header: head, End: int64(e.EndNs), Args: e.Args, Return: e.Ret, Text: d.callTexts[key],
+		Base: e.ObjectBase, Dynamic: e.ObjectDynamic, Minor: int(e.MinorFaults), Major: int(e.MajorFaults), Stack: stack,
 	}
-	if p := find(d.mappings[pid]); p != nil {
-		return p
-	}
-	for _, mappings := range d.mappings {
-		if p := find(mappings); p != nil {
-			return p
-		}
-	}
-	return nil
+	delete(d.callTexts, key)
+	d.probed = append(d.probed, probedEvent{c, e.Ip})
+	return d.add(c)
 }
 
 func textOf(h *bpf.InitprofEventHeader, tail []byte) (string, error) {
@@ -351,7 +351,7 @@ func stackOf(h *bpf.InitprofEventHeader, tail []byte) (trace.Stack, error) {
 		User:      words[:h.UserFrames:h.UserFrames],
 		Kernel:    words[h.UserFrames:],
 		Caller:    h.Caller,
-		Truncated: trace.Truncation(min(h.Truncation, uint8(trace.TruncatedFrame))),
+		Truncated: trace.Truncation(min(h.Truncation, uint8(len(trace.Truncations)-1))),
 	}, nil
 }
 

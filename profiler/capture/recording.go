@@ -11,52 +11,52 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/initprof/initprof/profiler/trace"
+	"github.com/initprof/initprof/profiler/probe"
 )
-
-// Point is an instruction that a uprobe sits on, so that reaching it makes a
-// trace.Mark.
-type Point struct {
-	Path   string         `json:"path"`   // the file, as it was attached
-	Offset uint64         `json:"offset"` // in the file, bytes
-	Kind   trace.MarkKind `json:"kind"`
-	Name   string         `json:"name,omitempty"`
-}
 
 // Losses counts what was not recorded, by where it was lost.
 type Losses struct {
 	RingBuffer uint64 `json:"ring_buffer"` // records that found no room
 	Threads    uint64 `json:"threads"`     // threads that found no room among those watched
 	Faults     uint64 `json:"faults"`      // faults whose begin was not seen: counted, without a time
+	Calls      uint64 `json:"calls"`       // calls of probed functions that found no room, or returned unseen
 	Recursion  uint64 `json:"recursion"`   // runs of a program that the kernel skipped because it was running
 	Mappings   uint64 `json:"mappings"`    // mmap records lost by perf
+	Goroutines uint64 `json:"goroutines"`  // changes of a goroutine whose runtime.g could not be read
 }
 
 // Total is the number of lost events.
 func (l Losses) Total() uint64 {
-	return l.RingBuffer + l.Threads + l.Faults + l.Recursion + l.Mappings
+	return l.RingBuffer + l.Threads + l.Faults + l.Calls + l.Recursion + l.Mappings + l.Goroutines
 }
 
 // Hits counts how often the programs of each family ran for the subject.
 type Hits struct {
-	Syscalls uint64 `json:"syscalls"`
-	Sched    uint64 `json:"sched"`
-	Faults   uint64 `json:"faults"`
-	Samples  uint64 `json:"samples"`
-	Marks    uint64 `json:"marks"`
+	Syscalls   uint64 `json:"syscalls"`
+	Sched      uint64 `json:"sched"`
+	Faults     uint64 `json:"faults"`
+	Samples    uint64 `json:"samples"`
+	Marks      uint64 `json:"marks"`
+	Calls      uint64 `json:"calls"` // entries and returns of probed functions
+	Goroutines uint64 `json:"goroutines"`
+
+	Copies      uint64 `json:"copies"` // stacks copied to be unwound
+	CopiedBytes uint64 `json:"copied_bytes"`
 }
 
 // Raw is what a Tracer collected of one cold start: the records of
 // bpf/src/events.h as the programs wrote them, and what is needed to read them.
 type Raw struct {
-	Arch       string  `json:"arch"`        // as GOARCH
-	SubjectPID int     `json:"subject_pid"` // in the initial PID namespace; 0 if it was never seen
-	Stopped    int64   `json:"stopped_ns"`  // CLOCK_MONOTONIC: when tracing was stopped
-	SampleHz   int     `json:"sample_hz"`   // 0: no samples were taken
-	Points     []Point `json:"points,omitempty"`
-	Losses     Losses  `json:"losses"`
-	Hits       Hits    `json:"hits"`
-	Records    []byte  `json:"-"`
+	Arch            string            `json:"arch"`        // as GOARCH
+	SubjectPID      int               `json:"subject_pid"` // in the initial PID namespace; 0 if it was never seen
+	Stopped         int64             `json:"stopped_ns"`  // CLOCK_MONOTONIC: when tracing was stopped
+	SampleHz        int               `json:"sample_hz"`   // 0: no samples were taken
+	Points          []Point           `json:"points,omitempty"`
+	Goroutines      *probe.Goroutines `json:"goroutines,omitempty"`       // how they were read; nil: not watched
+	CheapGoroutines bool              `json:"cheap_goroutines,omitempty"` // what ran was looked up at other events
+	Losses          Losses            `json:"losses"`
+	Hits            Hits              `json:"hits"`
+	Records         []byte            `json:"-"`
 }
 
 // The beginning of a recording, inside its zstd frame: magic, version and the
@@ -64,7 +64,7 @@ type Raw struct {
 const recordingMagic = "initprof"
 
 // RecordingVersion changes with every change of a record's layout or meaning.
-const RecordingVersion = 1
+const RecordingVersion = 2
 
 // Bounds against files that lie about themselves.
 const (

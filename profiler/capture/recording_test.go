@@ -8,12 +8,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/probe"
 )
 
 func TestRecordingRoundTrip(t *testing.T) {
 	want := &capture.Raw{
 		Arch: "arm64", SubjectPID: 7, SampleHz: 999, Stopped: 12,
-		Points: []capture.Point{{Path: "/x", Offset: 16, Kind: 4, Name: "entry"}},
+		Points: []capture.Point{{Path: "/x", Point: probe.Point{Offset: 16, Kind: probe.Entry, Name: "entry"}}},
 		Losses: capture.Losses{RingBuffer: 3}, Records: bytes.Repeat([]byte{1, 2, 3, 4}, 1000),
 	}
 	var file bytes.Buffer
@@ -43,7 +44,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(append([]byte{4, 0, 1, 1, 104, 0, 0, 0}, make([]byte, 96)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		raw := capture.Raw{Records: data, Points: []capture.Point{{Offset: 1}}}
+		raw := capture.Raw{Records: data, Points: []capture.Point{{Point: probe.Point{Offset: 1}}}}
 		if _, err := raw.Decode(); err != nil && !errors.Is(err, capture.ErrMalformed) {
 			t.Errorf("an error that is not ErrMalformed: %v", err)
 		}

@@ -26,8 +26,8 @@ type recordFlags struct {
 	environment         environmentFlags
 	runs, untraced, hz  int
 	out, signals, cache string
-	symbols             string
-	quiet               bool
+	symbols, goroutines string
+	quiet, stepping     bool
 }
 
 func recordCommand() *cobra.Command {
@@ -46,10 +46,12 @@ func recordCommand() *cobra.Command {
 	flags.IntVarP(&f.runs, "runs", "n", 25, "traced cold starts")
 	flags.IntVar(&f.untraced, "untraced", -1, "untraced cold starts between them (default: half as many, at least 5)")
 	flags.StringVarP(&f.out, "output", "o", "", "the run's `directory` (default: NAME.initprof)")
-	flags.StringVar(&f.signals, "signals", "all", "all, none, or of cpu,off_cpu,syscalls,faults")
+	flags.StringVar(&f.signals, "signals", "all", "all, none, or of "+signalList(","))
+	flags.StringVar(&f.goroutines, "goroutines", "full", "full, or cheap: no probe in the subject, only what runs at events of the kernel")
 	flags.IntVar(&f.hz, "sample-rate", 999, "CPU samples a second, at most 20000")
 	flags.StringVar(&f.cache, "page-cache", "warm", "warm, or cold: the subject's file is dropped before each cold start")
 	flags.StringVar(&f.symbols, "symbols", "", "unstripped `file` of a stripped subject")
+	flags.BoolVar(&f.stepping, "step-probes", false, "probe also where each hit is single-stepped, which costs 11 to 16 µs")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no report")
 	f.environment.add(flags)
 	return c
@@ -60,7 +62,7 @@ func runRecord(cmd *cobra.Command, args []string, f recordFlags) error {
 	if err != nil {
 		return err
 	}
-	o := record.Options{Runs: f.runs, Untraced: f.untraced, Out: f.out, Version: Version, Symbols: f.symbols, PageCold: f.cache == "cold"}
+	o := record.Options{Runs: f.runs, Untraced: f.untraced, Out: f.out, Version: Version, Symbols: f.symbols, PageCold: f.cache == "cold", StepProbes: f.stepping}
 	if f.runs < 1 {
 		return usage("-n is at least 1")
 	}
@@ -70,13 +72,16 @@ func runRecord(cmd *cobra.Command, args []string, f recordFlags) error {
 	if f.hz < 1 || f.hz > capture.MaxSampleHz {
 		return usage("--sample-rate is 1 to %d", capture.MaxSampleHz)
 	}
+	if f.goroutines != "full" && f.goroutines != "cheap" {
+		return usage("--goroutines is full or cheap, not %s", f.goroutines)
+	}
 	if o.ColdStart, err = f.environment.options(command); err != nil {
 		return err
 	}
 	if o.Capture, o.NoTracing, err = signals(f.signals); err != nil {
 		return err
 	}
-	o.Capture.SampleHz = f.hz
+	o.Capture.SampleHz, o.Capture.CheapGoroutines = f.hz, f.goroutines == "cheap"
 	if o.Untraced < 0 {
 		o.Untraced = max(5, f.runs/2)
 	}
@@ -138,7 +143,8 @@ func signals(list string) (o capture.Options, none bool, err error) {
 		}
 	}
 	off := func(s profile.Signal) bool { return !slices.Contains(want, string(s)) }
-	o.NoSamples, o.NoSched, o.NoFaults = off(profile.CPU), off(profile.OffCPU), off(profile.Faults)
+	o.NoSamples, o.NoSched, o.NoFaults, o.NoCalls = off(profile.CPU), off(profile.OffCPU), off(profile.Faults), off(profile.Binding)
+	o.NoGoroutines = off(profile.Goroutines)
 	// Requests and files are seen in system calls: they are always recorded.
 	return o, false, nil
 }

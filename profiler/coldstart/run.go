@@ -43,6 +43,9 @@ type Options struct {
 	Timeout            time.Duration // of INIT, default 10 s
 	Env                []string      // NAME=VALUE, added to Lambda's own
 	Echo               *os.File      // where the subject's output goes too; may be nil
+
+	// Boxed, if not nil, is called when the box is made and nothing runs in it.
+	Boxed func(*launch.Box)
 }
 
 // Outcomes of a cold start, as reports name them.
@@ -154,6 +157,9 @@ func (r *runner) run(ctx context.Context, result *Result, atEnd func(*Result)) (
 		return err
 	}
 	defer func() { err = errors.Join(err, r.box.Close()) }()
+	if r.opts.Boxed != nil {
+		r.opts.Boxed(r.box)
+	}
 	listener, err := r.listen()
 	if err != nil {
 		return fmt.Errorf("listen for the runtime API: %w", err)

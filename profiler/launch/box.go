@@ -230,6 +230,19 @@ func hostsFile(names map[string]string) []byte {
 	return append([]byte(strings.Join(lines, "")), own...)
 }
 
+// Copy returns the private copy that covers a file inside the box, as it is
+// found outside of it; the file itself where there is none.
+func (b *Box) Copy(path string) string {
+	if b.copies != nil {
+		for _, c := range b.copies.covers {
+			if c.over == path {
+				return c.from
+			}
+		}
+	}
+	return path
+}
+
 // Settings tells what the box is, with what it has counted up to now.
 func (b *Box) Settings() Settings {
 	b.mu.Lock()

@@ -197,6 +197,10 @@ func (c *computation) universal() []point {
 				add(RuntimeInit, m.Time, false)
 			}
 		}
+		if at := c.initialised(x.Time, until); at != 0 && x.Base != 0 && !entered {
+			entered = true
+			add(Loader, at, false)
+		}
 		if x.Base != 0 && !entered && until == 1<<63-1 {
 			c.warn("the program's entry was not seen: the loader's time stands in the phase that follows it")
 		}
@@ -211,6 +215,17 @@ func (c *computation) universal() []point {
 		}
 	}
 	return points
+}
+
+// initialised returns when glibc's loader returned from _dl_init, its last work
+// before it jumps to the program's entry; 0 if that was not probed.
+func (c *computation) initialised(from, until int64) int64 {
+	for _, f := range c.Timeline.Functions {
+		if f.PID == c.PID && f.Name == "_dl_init" && f.End != 0 && f.Time >= from && f.Time < until {
+			return f.End
+		}
+	}
+	return 0
 }
 
 func (c *computation) declared() []point {

@@ -5,7 +5,7 @@
 package probe
 
 import (
-	"bytes"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -13,27 +13,19 @@ import (
 type Object interface {
 	// LookupFunc returns address and size of a function in virtual addresses.
 	LookupFunc(name string) (address, size uint64, ok bool)
+	// FuncName returns the name of the function that holds an address, empty if
+	// it is not known.
+	FuncName(address uint64) string
 	// FileOffset translates a virtual address.
 	FileOffset(address uint64) (uint64, error)
 	// ReadAddress returns n bytes of the file's part of the image.
 	ReadAddress(address, n uint64) ([]byte, error)
-}
-
-// Kind is what reaching a point means.
-type Kind uint8
-
-// The kinds of points.
-const (
-	Checkpoint Kind = iota // extension/checkpoint's marker, whose arguments name it
-	Entry                  // the program's entry: the loader is done
-	Main                   // main.main of Go, or main
-)
-
-// Point is an instruction to probe.
-type Point struct {
-	Offset uint64 // in the file
-	Kind   Kind
-	Name   string
+	// GoText returns where Go's functions lie in virtual addresses.
+	GoText() (address, size uint64, ok bool)
+	// SDTNotes returns .note.stapsdt and the address of .stapsdt.base.
+	SDTNotes() (notes []byte, base uint64)
+	// HeadersAddress returns where the program headers lie.
+	HeadersAddress() (uint64, bool)
 }
 
 // Program is a subject's file and what its headers tell.
@@ -43,6 +35,9 @@ type Program struct {
 	Dynamic bool   // it has an interpreter
 	Arch    string // as GOARCH
 	Go      bool
+	// AllowStepping plans probes, too, of which each hit costs a single step.
+	// Those of entry and main, hit once, are always planned.
+	AllowStepping bool
 }
 
 // Plan is what can be probed, and what cannot, with the reason.
@@ -51,46 +46,94 @@ type Plan struct {
 	Missing []string
 }
 
+// Framed is code that is known to keep frame pointers, so that its stacks can
+// be walked by them: Go's. The zero value is none.
+type Framed struct {
+	Program       uint64 // which program it is: its entry less the address of its headers
+	Begin         int64  // of the code, from the program's entry on
+	Size          uint64
+	CallbackBegin uint64 // of crosscall2, through which C calls Go, from Begin on
+	CallbackSize  uint64
+}
+
 const checkpointMarker = "github.com/initprof/initprof/extension/checkpoint.mark"
 
 // For plans the probes of a subject.
 func For(p Program) Plan {
 	var plan Plan
-	add := func(kind Kind, name string, address uint64) {
-		offset, err := p.Object.FileOffset(address)
-		if err != nil {
-			plan.Missing = append(plan.Missing, fmt.Sprintf("%s: %v", name, err))
-			return
-		}
-		plan.Points = append(plan.Points, Point{Offset: offset, Kind: kind, Name: name})
+	add := func(action Action, kind Kind, name string, address uint64) {
+		plan.add(p.Object, p.Arch, action, kind, name, address)
 	}
 	if p.Dynamic {
-		add(Entry, "entry", p.Entry)
+		add(RecordMark, Entry, "entry", p.firstCheap(p.Entry))
 	}
 	if p.Go {
 		if address, size, ok := p.Object.LookupFunc("main.main"); ok {
-			add(Main, "main.main", p.afterStackCheck(address, size))
+			add(RecordMark, Main, "main.main", p.afterStackCheck(address, size))
 		}
 		if address, _, ok := p.Object.LookupFunc(checkpointMarker); ok {
-			add(Checkpoint, "checkpoint.mark", address)
+			add(RecordCheckpoint, Checkpoint, "checkpoint.mark", address)
 		}
-	} else if address, _, ok := p.Object.LookupFunc("main"); ok {
-		add(Main, "main", p.afterLandingPad(address))
+		p.forGo(&plan)
+	} else if address, ok := p.findMain(); ok {
+		add(RecordMark, Main, "main", p.firstCheap(address))
 	} else {
-		plan.Missing = append(plan.Missing, "main: the program is stripped and its symbols do not name it")
+		plan.Missing = append(plan.Missing, "main: the program is stripped, its symbols do not name it, and its entry is not that of a known C library")
+	}
+	p.forNotes(&plan)
+	if !p.Go {
+		p.forFunctions(&plan)
 	}
 	return plan
 }
 
-// afterStackCheck returns the address of the push that follows a Go function's
-// stack check on amd64: the kernel emulates it in 0.6 µs, whereas the compare
-// at the function's start would be single-stepped, in 11 to 16 µs.
-func (p Program) afterStackCheck(address, size uint64) uint64 {
-	if p.Arch != "amd64" {
-		return address
+// Framed returns the code of a Go program; of others nothing is known to keep
+// frame pointers.
+func (p Program) Framed() Framed {
+	if !p.Go {
+		return Framed{}
 	}
+	text, size, ok := p.Object.GoText()
+	headers, known := p.Object.HeadersAddress()
+	if !ok || !known || p.Entry == headers {
+		return Framed{}
+	}
+	f := Framed{Program: p.Entry - headers, Begin: int64(text - p.Entry), Size: size}
+	if address, size, ok := p.Object.LookupFunc("crosscall2"); ok && address >= text {
+		f.CallbackBegin, f.CallbackSize = address-text, size
+	}
+	return f
+}
+
+func (plan *Plan) add(o Object, arch string, action Action, kind Kind, name string, address uint64) {
+	offset, err := o.FileOffset(address)
+	if err != nil {
+		plan.Missing = append(plan.Missing, fmt.Sprintf("%s: %v", name, err))
+		return
+	}
+	point := Point{Offset: offset, Action: action, Kind: kind, Name: name}
+	if code, err := o.ReadAddress(address, 16); err == nil {
+		point.Steps = !CostOf(arch, code).Cheap()
+	}
+	plan.Points = append(plan.Points, point)
+}
+
+// afterStackCheck returns the address of a cheap instruction at the end of a Go
+// function's stack check, where the arguments are still in their registers: on
+// amd64 the push behind it, which is reached once a call; on arm64, where what
+// follows would be single-stepped, the branch itself, which is reached again
+// when the stack had to grow.
+func (p Program) afterStackCheck(address, size uint64) uint64 {
 	code, err := p.Object.ReadAddress(address, min(size, 32))
 	if err != nil {
+		return address
+	}
+	if p.Arch == "arm64" {
+		for at := 0; at+4 <= len(code); at += 4 {
+			if binary.LittleEndian.Uint32(code[at:])&0xff000010 == 0x54000000 { // b.cond
+				return address + uint64(at)
+			}
+		}
 		return address
 	}
 	for i := range code {
@@ -104,11 +147,13 @@ func (p Program) afterStackCheck(address, size uint64) uint64 {
 	return address
 }
 
-// afterLandingPad skips the endbr64 of CET, which would be single-stepped.
-func (p Program) afterLandingPad(address uint64) uint64 {
-	code, err := p.Object.ReadAddress(address, 4)
-	if p.Arch == "amd64" && err == nil && bytes.Equal(code, []byte{0xf3, 0x0f, 0x1e, 0xfa}) {
-		return address + 4
+// cheapEntry returns an address at or near a function's entry, of which the
+// probe's cost is known.
+func (p Program) cheapEntry(address uint64, args int) uint64 {
+	code, err := p.Object.ReadAddress(address, 48)
+	if err != nil {
+		return address
 	}
-	return address
+	skip, _ := CheapPoint(p.Arch, code, args)
+	return address + uint64(skip)
 }

@@ -11,7 +11,7 @@ import (
 
 // labels tells samples with the same stack apart.
 type labels struct {
-	phase, state, thread, syscall, mapping string
+	phase, state, thread, syscall, mapping, goroutine, reason string
 }
 
 // profileBuilder is a profile with indexes of what it holds.
@@ -69,16 +69,24 @@ func newProfileBuilder(s Signal, opts Options) *profileBuilder {
 
 // add adds values to the sample with that stack and those labels.
 func (b *profileBuilder) add(c ColdStart, pid int, at int64, stack trace.Stack, l labels, values ...int64) {
+	b.addUnder(c, pid, at, stack, "", l, values...)
+}
+
+// addUnder is add with a leaf that is no code but has a name.
+func (b *profileBuilder) addUnder(c ColdStart, pid int, at int64, stack trace.Stack, leaf string, l labels, values ...int64) {
 	var locations []*pprofile.Location
+	if leaf != "" {
+		locations = append(locations, b.named(leaf))
+	}
 	resolve := func(addresses []uint64, kernel bool) {
 		for n, address := range addresses {
-			locations = append(locations, b.location(c, pid, at, address, kernel, n > 0))
+			locations = append(locations, b.location(c, pid, at, address, kernel, n > 0 || leaf != "" && !kernel))
 		}
 	}
 	resolve(stack.Kernel, true)
 	resolve(stack.User, false)
 	if len(locations) == 0 {
-		locations = append(locations, b.unknown())
+		locations = append(locations, b.named("[unknown]"))
 	}
 	b.scratch = b.scratch[:0]
 	for _, location := range locations {
@@ -100,6 +108,7 @@ func (l labels) pprof() map[string][]string {
 	m := map[string][]string{}
 	for name, value := range map[string]string{
 		"phase": l.phase, "state": l.state, "thread": l.thread, "syscall": l.syscall, "mapping": l.mapping,
+		"goroutine": l.goroutine, "reason": l.reason,
 	} {
 		if value != "" {
 			m[name] = []string{value}
@@ -147,9 +156,10 @@ func (b *profileBuilder) location(c ColdStart, pid int, at int64, address uint64
 	return location
 }
 
-// unknown stands for a stack that is not known, so that its time is shown.
-func (b *profileBuilder) unknown() *pprofile.Location {
-	key := locationKey{name: "[unknown]"}
+// named is a location without an address: of a stack that is not known, so that
+// its time is shown, or of a leaf that is no code.
+func (b *profileBuilder) named(name string) *pprofile.Location {
+	key := locationKey{name: name}
 	location := b.locations[key]
 	if location == nil {
 		location = &pprofile.Location{ID: uint64(len(b.Location) + 1), Line: []pprofile.Line{{Function: b.function(key.name, "")}}}

@@ -19,6 +19,7 @@ import (
 	pprofile "github.com/google/pprof/profile"
 
 	"github.com/initprof/initprof/profiler/phase"
+	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
 )
@@ -32,10 +33,11 @@ const (
 	OffCPU   Signal = "off_cpu"  // waits/count, off_cpu/nanoseconds: runnable and waiting
 	Syscalls Signal = "syscalls" // syscalls/count, syscall/nanoseconds: entry to exit
 	Faults   Signal = "faults"   // minor_faults/count, major_faults/count, fault/nanoseconds
+	Binding  Signal = "binding"  // bindings/count, binding/nanoseconds: lazy ones, and objects relocated
 )
 
 // Signals lists all of them.
-var Signals = []Signal{CPU, OffCPU, Syscalls, Faults}
+var Signals = []Signal{CPU, OffCPU, Syscalls, Faults, Binding, Goroutines}
 
 // types lists the sample types of a signal, time last, which is the default.
 func (s Signal) types() []*pprofile.ValueType {
@@ -48,8 +50,12 @@ func (s Signal) types() []*pprofile.ValueType {
 		return []*pprofile.ValueType{count("waits"), ns("off_cpu")}
 	case Syscalls:
 		return []*pprofile.ValueType{count("syscalls"), ns("syscall")}
+	case Binding:
+		return []*pprofile.ValueType{count("bindings"), ns("binding")}
 	case Faults:
 		return []*pprofile.ValueType{count("minor_faults"), count("major_faults"), ns("fault")}
+	case Goroutines:
+		return goroutineTypes()
 	}
 	return nil
 }
@@ -73,8 +79,9 @@ type Options struct {
 type ColdStart struct {
 	Timeline   *trace.Timeline
 	Phases     *phase.Result
-	Symbolizer Symbolizer // nil: addresses stay without names
-	Lost       uint64     // events
+	Startup    *startup.Result // nil: no bindings are known
+	Symbolizer Symbolizer      // nil: addresses stay without names
+	Lost       uint64          // events
 }
 
 // Builder adds up cold starts. It keeps what profiles hold and nothing of the
@@ -106,11 +113,13 @@ func (b *Builder) Add(c ColdStart) {
 	b.wall += c.Phases.End - c.Phases.Start
 	for _, p := range c.Phases.Phases {
 		b.addPhase(c, p)
+		b.addGoroutines(c, p)
 	}
 	from, to := c.Phases.Start, c.Phases.End
 	for _, s := range c.Timeline.Samples {
 		if p := c.Phases.At(s.Time); p != nil {
 			labels := labels{phase: p.Name, thread: s.Thread.Label(), state: trace.StateUser.String()}
+			labels.goroutine = goroutineLabel(c, s.Thread.GoroutineAt(s.Time))
 			i := s.Thread.At(s.Time)
 			if s.Kernel {
 				labels.state = trace.StateKernel.String()
@@ -130,6 +139,7 @@ func (b *Builder) Add(c ColdStart) {
 			b.signals[Syscalls].add(c, call.PID, call.Begin, call.Stack, l, begins(p, call.Begin), ns)
 		}
 	}
+	b.addBindings(c, from, to)
 	for _, f := range c.Timeline.Faults {
 		for p, ns := range split(c.Phases, f.Begin, f.Until, from, to) {
 			l := labels{phase: p.Name, thread: f.Thread.Label(), mapping: cmp.Or(f.Region.Path, "[unknown]")}
@@ -151,7 +161,7 @@ func (b *Builder) addPhase(c ColdStart, p phase.Phase) {
 			if i.State.OnCPU() {
 				continue
 			}
-			l := labels{phase: p.Name, thread: t.Label(), state: i.State.String()}
+			l := labels{phase: p.Name, thread: t.Label(), state: i.State.String(), goroutine: goroutineLabel(c, t.GoroutineAt(i.Start))}
 			if i.Syscall != nil {
 				l.syscall = c.Timeline.SyscallName(i.Syscall.Syscall)
 			}

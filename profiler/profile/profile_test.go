@@ -12,7 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	pprofile "github.com/google/pprof/profile"
 
+	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
+	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
 )
@@ -50,8 +52,21 @@ func coldStart(t *testing.T) ColdStart {
 	if err != nil {
 		t.Fatal(err)
 	}
+	span := func(start, end int64) startup.Span {
+		return startup.Span{Start: start, End: end, Thread: tl.Threads[0]}
+	}
 	return ColdStart{
 		Timeline: tl, Symbolizer: names{},
+		Startup: &startup.Result{
+			Bindings: []startup.Binding{
+				{Span: span(148, 152), Symbol: "getenv", Object: "/opt/x", Target: "/lib/libc.so.6", PID: 10, Stack: user(0x300, 0x200)},
+				{Span: span(160, 161), Object: "/opt/x", PID: 10, Stack: user(0x300, 0x200)},
+			},
+			Objects: []startup.Object{{
+				Path: "/lib/libz.so", PID: 10, Mode: startup.Eager, Relocation: span(110, 118), Stack: user(0x400),
+				Facts: &loader.Facts{GlobDats: []string{"a"}, PLT: []loader.PLTEntry{{Symbol: "b", Lazy: true}, {Symbol: "c", Lazy: true}}},
+			}},
+		},
 		Phases: &phase.Result{Start: 100, End: 200, Phases: []phase.Phase{{Name: "a", Start: 100, End: 150}, {Name: "b", Start: 150, End: 200}}},
 	}
 }

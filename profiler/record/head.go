@@ -38,6 +38,8 @@ func (s *session) head() analysis.Header {
 			{o.Capture.NoSched, string(profile.OffCPU)},
 			{o.Capture.NoSyscalls, string(profile.Syscalls)},
 			{o.Capture.NoFaults, string(profile.Faults)},
+			{o.Capture.NoCalls, string(profile.Binding)},
+			{o.Capture.NoGoroutines, string(profile.Goroutines)},
 		} {
 			if !have.off {
 				signals = append(signals, have.name)

@@ -12,8 +12,10 @@ import (
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/profile"
+	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
 )
@@ -56,7 +58,11 @@ type Run struct {
 	Dir      string
 	Manifest Manifest
 	Symbols  *symbolize.Store
+	Objects  loader.Objects // facts of the objects that were mapped
 }
+
+// objectsName is where they lie in a run.
+const objectsName = "symbols/objects.json"
 
 // Open opens a run.
 func Open(dir string) (*Run, error) {
@@ -73,6 +79,11 @@ func Open(dir string) (*Run, error) {
 	}
 	if r.Symbols, err = symbolize.Open(filepath.Join(dir, "symbols")); r.Symbols == nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(objectsName))); err == nil {
+		if err := json.Unmarshal(b, &r.Objects); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", dir, objectsName, err)
+		}
 	}
 	return r, nil
 }
@@ -95,9 +106,9 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 			warn(err)
 			return c, nil, warnings
 		}
-		events, err := raw.Decode()
-		if err != nil {
-			warn(err)
+		events, refused := raw.Decode()
+		if refused != nil && !errors.Is(refused, capture.ErrLayout) { // that the probes tell
+			warn(refused)
 		}
 		if c.Timeline, err = trace.Build(events, trace.BuildOptions{Arch: raw.Arch, Stop: raw.Stopped}); err != nil {
 			warn(err)
@@ -105,12 +116,22 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 		}
 		in.Timeline, in.PID = c.Timeline, raw.SubjectPID
 		resolver = r.Symbols.Resolver(events)
+		c.Names = resolver
+		if raw.Goroutines != nil && !errors.Is(refused, capture.ErrLayout) {
+			c.Goroutines = analysis.GoroutinesFull
+			if raw.CheapGoroutines {
+				c.Goroutines = analysis.GoroutinesCheap
+			}
+		}
 	}
 	found, err := phase.Compute(in)
 	if err != nil {
 		warn(err)
 	}
 	c.Phases = found
+	if c.Timeline != nil && found != nil {
+		c.Startup = startup.Compute(startup.Input{Timeline: c.Timeline, Phases: found, Resolver: resolver, Facts: r.Objects})
+	}
 	return c, resolver, warnings
 }
 
@@ -180,7 +201,7 @@ func (r *Run) profiles() *profile.Builder {
 		if e.LostEvents != nil {
 			lost = uint64(*e.LostEvents)
 		}
-		b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Symbolizer: resolver, Lost: lost})
+		b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Symbolizer: resolver, Lost: lost})
 	}
 	return b
 }

@@ -1,7 +1,6 @@
 package record
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/launch"
 	"github.com/initprof/initprof/profiler/trace"
 )
@@ -19,9 +17,9 @@ type pageCache struct {
 	files []string
 }
 
-// find learns, from one cold start that counts for nothing, which files the
-// subject maps and opens. Without a tracer only its executable is known.
-func (p *pageCache) find(ctx context.Context, o coldstart.Options, tracer coldstart.Tracer) error {
+// find learns from the events of one cold start which files the subject maps
+// and opens. Without any only its executable is known.
+func (p *pageCache) find(command string, events []trace.Event) {
 	seen := map[string]bool{}
 	add := func(path string) {
 		if !filepath.IsAbs(path) || seen[path] {
@@ -37,18 +35,7 @@ func (p *pageCache) find(ctx context.Context, o coldstart.Options, tracer coldst
 			p.files = append(p.files, path)
 		}
 	}
-	add(o.Command[0])
-	if tracer == nil {
-		return nil
-	}
-	result, err := coldstart.Run(ctx, o, tracer, nil)
-	if err != nil {
-		return err
-	}
-	if result.Raw == nil {
-		return nil
-	}
-	events, _ := result.Raw.Decode() // an incomplete list is still one
+	add(command)
 	for _, e := range events {
 		switch e := e.(type) {
 		case *trace.Mapping:
@@ -60,7 +47,6 @@ func (p *pageCache) find(ctx context.Context, o coldstart.Options, tracer coldst
 		}
 	}
 	slices.Sort(p.files)
-	return nil
 }
 
 // drop empties the page cache of the files, and returns those of which pages
@@ -85,7 +71,7 @@ func (s *session) prepareCache() error {
 	if err != nil {
 		return err
 	}
-	s.opts.ColdStart.Copies = nil
+	s.opts.ColdStart.Copies, s.opts.ColdStart.Boxed = nil, nil
 	for _, r := range residual {
 		if r.Path != s.opts.ColdStart.Command[0] && os.Geteuid() == 0 {
 			s.opts.ColdStart.Copies = append(s.opts.ColdStart.Copies, r.Path)
@@ -93,7 +79,20 @@ func (s *session) prepareCache() error {
 		}
 		s.warn(fmt.Sprintf("page cache: pages of %s stay in memory, since another process keeps them mapped", r.Path))
 	}
+	if len(s.opts.ColdStart.Copies) > 0 && s.tracer != nil {
+		s.opts.ColdStart.Boxed = s.probeCopies
+	}
 	return nil
+}
+
+// probeCopies probes the copies that this cold start runs from: a uprobe
+// belongs to a file and not to its name.
+func (s *session) probeCopies(b *launch.Box) {
+	points := slices.Clone(s.points)
+	for i := range points {
+		points[i].File = b.Copy(points[i].Path)
+	}
+	s.tracer.AttachPoints(points)
 }
 
 // warn notes a warning once.

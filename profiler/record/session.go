@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,11 +18,13 @@ import (
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/launch"
+	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/profile"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
+	"github.com/initprof/initprof/profiler/unwind"
 )
 
 // Options describes a session.
@@ -34,11 +37,13 @@ type Options struct {
 	Capture   capture.Options
 	NoTracing bool   // --signals none
 	Symbols   string // unstripped twin of the subject
-	PageCold  bool
-	Owner     *launch.User // who gets the files; nil: whoever runs initprof
-	Version   string
-	Secrets   []string // never to be written
-	Progress  func(done, all int)
+	// StepProbes allows probes on instructions that the kernel single-steps.
+	StepProbes bool
+	PageCold   bool
+	Owner      *launch.User // who gets the files; nil: whoever runs initprof
+	Version    string
+	Secrets    []string // never to be written
+	Progress   func(done, all int)
 }
 
 // session is a session under way.
@@ -49,7 +54,10 @@ type session struct {
 	tracer    *capture.Tracer
 	collector *symbolize.Collector
 	cache     pageCache
-	root      string // of the subject that is being named
+	points    []capture.Point  // that are probed
+	hits      map[string]int64 // of points, by name, over all cold starts
+	objects   loader.Objects   // facts of the objects that were mapped
+	root      string           // of the subject that is being named
 	files     []*os.File
 }
 
@@ -61,7 +69,7 @@ func Record(ctx context.Context, opts Options) (_ *Manifest, err error) {
 			return nil, fmt.Errorf("%s exists and is not a run of initprof: choose another -o", opts.Out)
 		}
 	}
-	s := &session{opts: opts}
+	s := &session{opts: opts, hits: map[string]int64{}, objects: loader.Objects{}}
 	removeUnfinished(opts.Out)
 	if s.dir, err = os.MkdirTemp(filepath.Dir(opts.Out), fmt.Sprintf("%s%d-", unfinished(opts.Out), os.Getpid())); err != nil {
 		return nil, fmt.Errorf("make the run's directory: %w", err)
@@ -109,7 +117,9 @@ func (s *session) prepare() error {
 			return err
 		}
 	}
-	var plan probe.Plan
+	var goroutines *probe.Goroutines
+	var goroutinesMissing error
+	var framed probe.Framed
 	subject, err := s.open(s.opts.ColdStart.Command[0])
 	var object *symbolize.Object
 	if err == nil {
@@ -120,10 +130,13 @@ func (s *session) prepare() error {
 		s.manifest.Head.Subject.Language, s.manifest.Head.Subject.LanguageVersion = language, version
 		s.manifest.Head.Subject.Linkage = object.Info.Linkage
 		s.manifest.Head.Subject.BuildID = object.Info.BuildID
-		plan = probe.For(probe.Program{
-			Object: object, Entry: object.Info.Entry, Dynamic: object.Info.Interpreter != "",
-			Arch: object.Info.Machine, Go: language == symbolize.LanguageGo,
-		})
+		program := probe.Program{
+			Object: object, Entry: object.Info.Entry, Arch: object.Info.Machine, Go: language == symbolize.LanguageGo,
+		}
+		framed = program.Framed()
+		if goroutines, goroutinesMissing = probe.PlanGoroutines(program, object, version); goroutines != nil {
+			goroutines.Path = s.opts.ColdStart.Command[0]
+		}
 	} else if errors.Is(err, symbolize.ErrNotELF) {
 		s.manifest.Head.Subject.Language = "script"
 	}
@@ -133,16 +146,19 @@ func (s *session) prepare() error {
 	if s.tracer, err = capture.New(s.opts.Capture); err != nil {
 		return err
 	}
-	s.tracer.AttachMarks(points(s.opts.ColdStart.Command[0], plan))
-	for _, m := range plan.Missing {
-		s.manifest.Head.Probes = append(s.manifest.Head.Probes, analysis.Probe{Name: "mark", Status: analysis.ProbeUnavailable, Reason: m})
+	if goroutines == nil && goroutinesMissing == nil {
+		goroutinesMissing = fmt.Errorf("%w: the subject is no Go program", probe.ErrNoGoroutines)
 	}
+	if err := s.tracer.TrustFramePointers(framed); err != nil {
+		return err
+	}
+	s.tracer.WatchGoroutines(goroutines, goroutinesMissing)
 	kernel, err := symbolize.ReadKernel()
 	if err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, err.Error())
 	}
 	naming := symbolize.Options{Open: s.openMapping, Kernel: kernel}
-	if naming.VDSO, err = symbolize.ReadVDSO(); err != nil {
+	if naming.VDSO, err = unwind.ReadVDSO(); err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, fmt.Sprintf("vDSO: %v", err))
 	}
 	twin, err := s.twin(object)
@@ -184,18 +200,6 @@ func (s *session) open(path string) (*os.File, error) {
 	return f, nil
 }
 
-var markKinds = map[probe.Kind]trace.MarkKind{
-	probe.Checkpoint: trace.MarkCheckpoint, probe.Entry: trace.MarkEntry, probe.Main: trace.MarkMain,
-}
-
-func points(path string, plan probe.Plan) []capture.Point {
-	var all []capture.Point
-	for _, p := range plan.Points {
-		all = append(all, capture.Point{Path: path, Offset: p.Offset, Kind: markKinds[p.Kind], Name: p.Name})
-	}
-	return all
-}
-
 // order tells which cold starts are traced: the untraced ones are spread evenly.
 func order(traced, untraced int) []bool {
 	all := traced + untraced
@@ -211,16 +215,12 @@ func (s *session) runAll(ctx context.Context) error {
 	if s.opts.NoTracing {
 		plan = make([]bool, s.opts.Runs)
 	}
+	events, err := s.rehearse(ctx)
+	if err != nil {
+		return err
+	}
 	if s.opts.PageCold {
-		var tracer coldstart.Tracer
-		if s.tracer != nil {
-			tracer = s.tracer
-		}
-		if err := s.cache.find(ctx, s.opts.ColdStart, tracer); err != nil {
-			return err
-		}
-	} else if _, err := coldstart.Run(ctx, s.opts.ColdStart, nil, nil); err != nil {
-		return err // this one that nobody looks at warms the page cache and this process
+		s.cache.find(s.opts.ColdStart.Command[0], events)
 	}
 	for i, traced := range plan {
 		if s.opts.Progress != nil {
@@ -287,26 +287,47 @@ func (s *session) write(name string, write func(io.Writer) error) error {
 
 // collect names the addresses while the subject still waits for its first event.
 func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
-	events, _ := r.Raw.Decode() // the report tells what cannot be decoded
+	events, err := r.Raw.Decode()
+	if errors.Is(err, capture.ErrLayout) { // the report tells what else cannot be decoded
+		s.tracer.WatchGoroutines(nil, err)
+	}
 	s.root = fmt.Sprintf("/proc/%d", r.TracedProcess)
-	_, err := s.collector.Collect(ctx, events)
+	s.readObjects(events)
+	var extra []symbolize.Address
+	for _, e := range events {
+		switch e := e.(type) {
+		case *trace.FunctionCall:
+			s.hits[e.Name]++
+		case *trace.Mark:
+			name := cmp.Or(markNames[e.Kind], e.Name)
+			if e.Kind == trace.MarkLeave {
+				name += " return"
+			}
+			s.hits[name]++
+			if e.Value != 0 {
+				extra = append(extra, symbolize.Address{PID: e.PID, Time: e.Time, Value: e.Value})
+			}
+		}
+	}
+	_, err = s.collector.Collect(ctx, events, append(extra, goroutineAddresses(events)...)...)
 	return err
 }
 
-// openMapping opens an object as the subject sees it, or what it has mapped of
-// one that has no name any more.
-func (s *session) openMapping(path string, m *trace.Mapping) (io.ReaderAt, io.Closer, error) {
-	file := strings.TrimSuffix(path, " (deleted)")
-	f, err := os.Open(s.root + "/root" + file)
-	if err != nil || file != path {
-		if f, err = os.Open(fmt.Sprintf("%s/map_files/%x-%x", s.root, m.Start, m.Limit)); err != nil {
-			f, err = os.Open(file) // the subject is gone
+// markNames are the names of points whose marks carry others.
+var markNames = map[trace.MarkKind]string{
+	trace.MarkCheckpoint: "checkpoint.mark", trace.MarkSpanBegin: "checkpoint.mark", trace.MarkSpanEnd: "checkpoint.mark",
+}
+
+// goroutineAddresses are where goroutines came from and what they run.
+func goroutineAddresses(events []trace.Event) []symbolize.Address {
+	var all []symbolize.Address
+	for _, e := range events {
+		if g, ok := e.(*trace.Goroutine); ok && g.StartPC != 0 {
+			all = append(all, symbolize.Address{PID: g.PID, Time: g.Time, Value: g.StartPC},
+				symbolize.Address{PID: g.PID, Time: g.Time, Value: g.CreatedPC, Return: true})
 		}
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return f, f, nil
+	return all
 }
 
 func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
@@ -341,7 +362,7 @@ func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
 	}
 	if r.Raw != nil {
 		h := r.Raw.Hits
-		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks))
+		e.EventCount = new(int64(h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks + h.Calls/2 + h.Goroutines))
 		e.LostEvents = new(int64(r.Raw.Losses.Total()))
 	}
 	return e
@@ -385,18 +406,12 @@ func (s *session) settings(r *coldstart.Result) {
 // finish writes what needs all cold starts and gives the run its name.
 func (s *session) finish() error {
 	if s.tracer != nil {
-		for _, p := range s.tracer.Probes() {
-			out := analysis.Probe{Name: p.Name, Status: analysis.ProbeAttached, Reason: p.Reason}
-			if p.Reason != "" {
-				out.Status = analysis.ProbeUnavailable
-			} else {
-				hits := float64(p.Hits) / float64(max(1, s.traced()))
-				out.Hits = &hits
-			}
-			s.manifest.Head.Probes = append(s.manifest.Head.Probes, out)
-		}
+		s.listProbes()
 	}
 	if err := s.symbols().Write(filepath.Join(s.dir, "symbols")); err != nil {
+		return err
+	}
+	if err := s.write(objectsName, func(w io.Writer) error { return json.NewEncoder(w).Encode(s.objects) }); err != nil {
 		return err
 	}
 	if err := s.write("manifest.json", func(w io.Writer) error {
@@ -454,7 +469,7 @@ func (s *session) profiles() error {
 	if s.opts.NoTracing {
 		return nil
 	}
-	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols()}
+	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols(), Objects: s.objects}
 	profiles := run.profiles()
 	for _, signal := range profile.Signals {
 		if err := s.write(profileName(signal), func(w io.Writer) error { return profiles.Write(signal, w) }); err != nil {

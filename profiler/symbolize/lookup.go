@@ -219,3 +219,13 @@ func (c *cursor) decode(t *goTable, index int) bool {
 	}
 	return true
 }
+
+// FuncName returns the name of the function that holds an address of the
+// object, empty if it is not known.
+func (o *Object) FuncName(address uint64) string {
+	frames := o.Frames(address)
+	if len(frames) == 0 {
+		return ""
+	}
+	return frames[len(frames)-1].Function
+}

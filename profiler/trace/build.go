@@ -56,6 +56,8 @@ type builder struct {
 	owners    map[Event]*threadBuilder // of calls and faults that began
 	cpus      map[int][]*Switch        // by time
 
+	statuses []goEvent // by time
+
 	steps []step // of the tables of files and mappings, by time
 }
 
@@ -120,6 +122,10 @@ func (b *builder) order(events []Event, stop int64) []moment {
 				add(max(e.End, h.Time), e, true)
 			}
 		case *Fault:
+			if e.End != 0 {
+				add(max(e.End, h.Time), e, true)
+			}
+		case *FunctionCall:
 			if e.End != 0 {
 				add(max(e.End, h.Time), e, true)
 			}
@@ -202,6 +208,14 @@ func (b *builder) take(m moment) {
 	case *Mark:
 		b.runs(&e.Header, m.at, false)
 		b.tl.Marks = append(b.tl.Marks, e)
+	case *FunctionCall:
+		if t := b.runs(&e.Header, m.at, false); t != nil && !m.end {
+			b.tl.Functions = append(b.tl.Functions, &ThreadFunction{e, t.Thread})
+		}
+	case *Goroutine:
+		if t := b.runs(&e.Header, m.at, false); t != nil {
+			b.statuses = append(b.statuses, goEvent{e, t})
+		}
 	case *Mapping:
 		// It may be written by the tracer on the thread's behalf, so it proves
 		// nothing about scheduling.
@@ -329,6 +343,11 @@ func (b *builder) merge(into, from *threadBuilder) {
 	for _, s := range b.tl.Samples {
 		if s.Thread == from.Thread {
 			s.Thread = into.Thread
+		}
+	}
+	for _, f := range b.tl.Functions {
+		if f.Thread == from.Thread {
+			f.Thread = into.Thread
 		}
 	}
 	b.threads = slices.DeleteFunc(b.threads, func(t *threadBuilder) bool { return t == from })
@@ -463,4 +482,5 @@ func (b *builder) finish() {
 		p.finish(tl.Stop)
 	}
 	b.walkTables()
+	b.goroutines(b.statuses)
 }

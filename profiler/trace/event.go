@@ -12,7 +12,7 @@ type Header struct {
 func (h *Header) Head() *Header { return h }
 
 // Event is one of *Syscall, *Switch, *Waking, *Fork, *Exec, *Exit, *Fault,
-// *Sample, *Mapping or *Mark.
+// *Sample, *Mapping, *Mark, *FunctionCall or *Goroutine.
 type Event interface{ Head() *Header }
 
 // Syscall is one system call of a subject's thread. A call whose entry was not
@@ -158,6 +158,8 @@ const (
 	MarkEntry  // the entry (AT_ENTRY) of a dynamically linked program: its loader is done
 	MarkMain   // main.main or main
 	MarkSymbol // a symbol that a rule or --until asked for; Name is the symbol's
+	MarkEnter  // a function of Go was entered; Name is the function's
+	MarkLeave  // a function of Go returned to one of its callers
 )
 
 // Mark is a point that the subject itself declared or a rule names: a
@@ -169,7 +171,27 @@ type Mark struct {
 	Header
 	Kind MarkKind
 	Name string
-	ID   uint64 // of the span; 0 otherwise
+	ID   uint64 // of the span; of MarkEnter and MarkLeave the address of the goroutine's g; else 0
+	// Value is the word behind the first one that a Go function's first argument
+	// points to: of runtime.doInit1, which gets a package's initTask, the
+	// address of the package's first init function. It means nothing else.
+	Value uint64
+}
+
+// FunctionCall is one call of a probed function that is not Go's. Its stack is
+// the caller's.
+type FunctionCall struct {
+	Header
+	End    int64  // 0: it was left without a return (longjmp), or not left when tracing stopped
+	Name   string // of the function, as it was planned
+	Args   [3]uint64
+	Return uint64 // valid when End != 0
+	Text   string // the string that it was given: dlopen's path, dlsym's symbol
+	// Base and Dynamic are the load bias and the address of the dynamic section
+	// of the object that a function of the loader was given; 0: none.
+	Base, Dynamic uint64
+	Minor, Major  int // faults taken inside, those of inner calls included
+	Stack         Stack
 }
 
 // Stack holds return addresses, leaf first: those of the kernel, then those of
@@ -190,11 +212,56 @@ type Truncation uint8
 
 // The reasons of a truncated stack.
 const (
-	Complete        Truncation = iota // the walk reached a zero frame pointer or return address
+	Complete        Truncation = iota // the walk reached where the thread begins
 	TruncatedDepth                    // more frames than the capture keeps
 	TruncatedMemory                   // a frame could not be read
 	TruncatedFrame                    // the frame pointer leads nowhere: code without frame pointers
+	TruncatedNoCFI                    // code with neither unwinding tables nor frame pointers
+	TruncatedCopy                     // the caller lies beyond the part of the stack that was copied
+	TruncatedPage                     // a page of the stack could not be read
+	TruncatedCFI                      // the unwinding tables make no sense here
+	TruncatedLost                     // the copy of the stack found no room
 )
+
+// Truncations names the reasons of truncated stacks, as reports do.
+var Truncations = [...]string{
+	Complete: "", TruncatedDepth: "depth", TruncatedMemory: "memory", TruncatedFrame: "frame_pointer",
+	TruncatedNoCFI: "no_cfi", TruncatedCopy: "copy_too_short", TruncatedPage: "unreadable_page",
+	TruncatedCFI: "malformed_cfi", TruncatedLost: "copy_lost",
+}
 
 // Empty reports whether the stack has no frame.
 func (s Stack) Empty() bool { return len(s.Kernel) == 0 && len(s.User) == 0 }
+
+// GoStatus is the status of a goroutine, by the numbers of runtime/runtime2.go.
+type GoStatus uint8
+
+// The statuses that a timeline tells apart; others count as dead.
+const (
+	GoIdle      GoStatus = 0
+	GoRunnable  GoStatus = 1
+	GoRunning   GoStatus = 2
+	GoSyscall   GoStatus = 3
+	GoWaiting   GoStatus = 4
+	GoDead      GoStatus = 6
+	GoPreempted GoStatus = 9
+)
+
+// Goroutine is a goroutine that goes from one status to another. Its header
+// names the thread that changes the status: the one that runs the goroutine,
+// will run it, or makes it ready.
+type Goroutine struct {
+	Header
+	G        uint64 // address of its runtime.g, which other goroutines inherit
+	ID       uint64 // 0: not set yet (Go 1.22 and 1.23 at birth), or Seen and nothing runs
+	From, To GoStatus
+	Reason   string // what it waits for, by the names of its version of Go
+	Stack    Stack  // where it parks
+
+	// Seen says that this is no change, but that the thread was found to run
+	// this goroutine (cheap mode), of which these tell the origin, as at birth.
+	Seen      bool
+	Parent    uint64 // ID
+	CreatedPC uint64 // return address of the go statement
+	StartPC   uint64 // entry of its first function
+}

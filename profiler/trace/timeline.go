@@ -13,14 +13,16 @@ type Timeline struct {
 	Arch        string // GOARCH of the recording
 	Start, Stop int64  // of the recording: the first event, and where open intervals were closed
 
-	Processes []*Process // by start
-	Threads   []*Thread  // by start
-	Calls     []*Call    // of all threads, by Begin
-	Faults    []*PageFault
-	Samples   []*ThreadSample // by time
-	Marks     []*Mark         // by time
-	Execs     []*Exec         // by time
-	Exits     []*Exit         // by time
+	Processes  []*Process // by start
+	Threads    []*Thread  // by start
+	Calls      []*Call    // of all threads, by Begin
+	Faults     []*PageFault
+	Samples    []*ThreadSample   // by time
+	Marks      []*Mark           // by time
+	Execs      []*Exec           // by time
+	Exits      []*Exit           // by time
+	Functions  []*ThreadFunction // by time
+	Goroutines []*GoroutineLife  // by start; empty where none were watched
 
 	Repairs Repairs
 }
@@ -65,6 +67,8 @@ type Thread struct {
 	Intervals []Interval
 	Calls     []*Call      // by Begin, never overlapping
 	Faults    []*PageFault // by Begin, properly nested
+
+	runs []goRun // by start, apart
 }
 
 // State is what a thread does in an interval.
@@ -162,6 +166,20 @@ type ThreadSample struct {
 	Thread *Thread
 }
 
+// ThreadFunction is the call of a probed function with the thread that made it.
+type ThreadFunction struct {
+	*FunctionCall
+	Thread *Thread
+}
+
+// Until is the call's end; of one that was left without a return, at.
+func (f *ThreadFunction) Until(at int64) int64 {
+	if f.End != 0 {
+		return f.End
+	}
+	return at
+}
+
 // At returns the interval that holds time t, nil outside of the thread's life.
 func (t *Thread) At(at int64) *Interval {
 	i := sort.Search(len(t.Intervals), func(i int) bool { return t.Intervals[i].End > at })
@@ -229,6 +247,11 @@ func (tl *Timeline) Check() error {
 	for _, t := range tl.Threads {
 		if err := t.check(); err != nil {
 			return fmt.Errorf("timeline of thread %d of process %d: %w", t.TID, t.PID, err)
+		}
+	}
+	for _, g := range tl.Goroutines {
+		if err := g.check(); err != nil {
+			return fmt.Errorf("timeline of goroutine %d of process %d: %w", g.ID, g.PID, err)
 		}
 	}
 	return nil

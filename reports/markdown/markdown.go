@@ -236,6 +236,7 @@ func (p *page) lists(r *analysis.Report) {
 		}
 		p.more(len(f.ByMapping), "mappings")
 	}
+	p.startup(r)
 	if len(r.Requests) > 0 {
 		p.table("<request", "start", "until read", "status")
 		for _, q := range r.Requests[:min(rows, len(r.Requests))] {

@@ -1,7 +1,9 @@
 package text
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/initprof/initprof/profiler/analysis"
@@ -126,6 +128,33 @@ func (p *printer) files(r *analysis.Report) {
 	p.more(len(r.Files)-len(shown), "")
 }
 
+// imports prints the modules that were followed latest.
+func (p *printer) imports(r *analysis.Report) {
+	if len(r.Imports) == 0 {
+		return
+	}
+	modules := slices.Clone(r.Imports)
+	until := func(i analysis.Import) int64 {
+		if i.NS == nil {
+			return -1
+		}
+		return *i.NS
+	}
+	slices.SortStableFunc(modules, func(x, y analysis.Import) int { return cmp.Compare(until(y), until(x)) })
+	p.heading("imports", plural(len(modules), "module")+"; until next: until its thread opens another, so without what it imports")
+	t := &table{columns: []column{{name: "module", left: true, flex: true}, {name: "start"}, {name: "until next"}, {name: "probes"}, {name: "opens"}}}
+	shown := modules[:min(p.Rows, len(modules))]
+	for _, m := range shown {
+		ns := cell{"–", dim}
+		if m.NS != nil {
+			ns = cell{text: figure.Duration(float64(*m.NS))}
+		}
+		t.add(figure.Clean(m.Module), figure.Duration(float64(m.StartNS)), ns, figure.Count(m.Probes), figure.Count(m.Opens))
+	}
+	p.print(t)
+	p.more(len(modules)-len(shown), "")
+}
+
 func (p *printer) threads(r *analysis.Report) {
 	if len(r.Threads) == 0 {
 		return
@@ -158,6 +187,9 @@ func (p *printer) quality(r *analysis.Report) {
 		}
 		if o.EventsPerRun != nil {
 			parts = append(parts, figure.Count(*o.EventsPerRun)+" events per cold start")
+		}
+		if o.EstimatedNS != nil {
+			parts = append(parts, hits(r.Probes)+figure.Duration(float64(*o.EstimatedNS))+" by what a hit costs on x86-64")
 		}
 		if o.TracerCPUNS != nil {
 			parts = append(parts, figure.Duration(float64(*o.TracerCPUNS))+" of the tracer's own CPU time")
@@ -213,6 +245,25 @@ func (p *printer) quality(r *analysis.Report) {
 		}
 		p.wrap(text, indent, yellow)
 	}
+}
+
+// hits says how often instructions of the subject were probed.
+func hits(probes []analysis.Probe) string {
+	var count, uprobes float64
+	var ns int64
+	for _, p := range probes {
+		if !strings.HasPrefix(p.Name, "uprobe ") || p.Hits == nil || p.EstimatedNS == nil {
+			continue
+		}
+		uprobes++
+		count += *p.Hits
+		ns += *p.EstimatedNS
+	}
+	if uprobes == 0 {
+		return "estimated cost of all probes "
+	}
+	return fmt.Sprintf("%s hit %s times, estimated cost %s; of all probes ", plural(int(uprobes), "uprobe"),
+		figure.Count(count), figure.Duration(float64(ns)))
 }
 
 var outcomes = map[string]string{

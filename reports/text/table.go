@@ -63,7 +63,7 @@ func (t *table) add(cells ...any) {
 }
 
 // print writes the table, indented, within the width of the output as far as
-// its flexible column can give way. The last column is not padded.
+// its flexible columns can give way, the first ones first. The last column is not padded.
 func (p *printer) print(t *table) {
 	const gap = 2
 	widths := make([]int, len(t.columns))
@@ -77,12 +77,12 @@ func (p *printer) print(t *table) {
 		}
 		total += widths[i] + gap
 	}
-	if over := total + indent - p.Width; over > 0 {
-		for i, c := range t.columns {
-			if c.flex {
-				widths[i] = max(12, widths[i]-over)
-				break
-			}
+	over := total + indent - p.Width
+	for i, c := range t.columns {
+		if c.flex && over > 0 && widths[i] > 12 {
+			given := min(over, widths[i]-12)
+			widths[i] -= given
+			over -= given
 		}
 	}
 	header := make([]cell, len(t.columns))

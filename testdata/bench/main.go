@@ -15,13 +15,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/coldstart"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/stat"
+	"github.com/initprof/initprof/profiler/symbolize"
 )
 
 // stamp prints CLOCK_MONOTONIC in nanoseconds and executes its arguments.
@@ -40,25 +43,28 @@ int main(int argc, char **argv) {
 }`
 
 type variant struct {
-	name    string
-	prefix  []string
-	tracer  *capture.Tracer
-	ns      []int64
-	events  uint64
-	lost    uint64
-	skipped string
+	name      string
+	prefix    []string
+	tracer    *capture.Tracer
+	ns        []int64
+	events    uint64
+	lost      uint64
+	skipped   string
+	unlimited bool
 }
 
 func main() {
 	n := flag.Int("n", 30, "cold starts of each variant")
+	ablate := flag.Bool("ablate", false, "each signal of initprof alone instead of other tools")
+	noLimits := flag.Bool("no-limits", false, "no limits of CPU and memory: with chrt -r 10 a busy machine disturbs less")
 	flag.Parse()
-	if err := run(*n, flag.Args()); err != nil {
+	if err := run(*n, *ablate, *noLimits, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(n int, command []string) (err error) {
+func run(n int, ablate, noLimits bool, command []string) (err error) {
 	if len(command) == 0 {
 		command = []string{"bin/initprof-extension"}
 	}
@@ -76,9 +82,12 @@ func run(n int, command []string) (err error) {
 	if out, err := gcc.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile the time stamp (make deps installs gcc): %w\n%s", err, out)
 	}
-	variants, err := prepare()
+	variants, err := prepare(command[0], ablate)
 	if err != nil {
 		return err
+	}
+	for _, v := range variants {
+		v.unlimited = noLimits
 	}
 	for round := range n + 1 { // the first warms up
 		for _, i := range rand.Perm(len(variants)) {
@@ -94,21 +103,55 @@ func run(n int, command []string) (err error) {
 	return table(variants)
 }
 
-func prepare() ([]*variant, error) {
+type tracing struct {
+	name string
+	opts capture.Options
+}
+
+// ablation is each signal alone, beside what is always on.
+var ablation = []tracing{
+	{"processes and requests alone", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
+	{"system calls alone", capture.Options{NoCalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
+	{"system calls alone, no stacks", capture.Options{NoCalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true, NoStacks: true}},
+	{"scheduling alone", capture.Options{NoCalls: true, NoSyscalls: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
+	{"faults alone", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoSamples: true, NoGoroutines: true}},
+	{"faults alone, no stacks", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoSamples: true, NoGoroutines: true, NoStacks: true}},
+	{"samples alone", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoFaults: true, NoGoroutines: true}},
+	{"goroutines alone", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true}},
+	{"goroutines alone, cheap", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, CheapGoroutines: true}},
+	{"packages and runtime alone", capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
+}
+
+func prepare(command string, ablate bool) ([]*variant, error) {
+	plan, err := planProgram(command)
+	if err != nil {
+		return nil, err
+	}
 	all := []*variant{{name: "untraced"}, {name: "untraced again"}}
-	for _, t := range []struct {
-		name string
-		opts capture.Options
-	}{
+	tracers := []tracing{
+		{"initprof, no samples or goroutines", capture.Options{NoSamples: true, NoGoroutines: true}},
 		{"initprof, no samples", capture.Options{NoSamples: true}},
+		{"initprof, no goroutines", capture.Options{NoGoroutines: true}},
 		{"initprof, all at 999 Hz", capture.Options{}},
-	} {
+	}
+	if ablate {
+		tracers = append(tracers, ablation...)
+	}
+	for _, t := range tracers {
 		// Loaded apart, since what is attached costs only while its tracer is armed.
 		tracer, err := capture.New(t.opts)
 		if err != nil {
 			return nil, err
 		}
+		tracer.WatchGoroutines(plan.goroutines, plan.missing)
+		if err := tracer.TrustFramePointers(plan.framed); err != nil {
+			return nil, err
+		}
+		tracer.AttachPoints(plan.pointsFor(t.opts))
 		all = append(all, &variant{name: t.name, tracer: tracer})
+	}
+	if ablate {
+		return all, nil
 	}
 	for _, t := range []struct {
 		name string
@@ -128,9 +171,50 @@ func prepare() ([]*variant, error) {
 	return all, nil
 }
 
+// program is what is to be probed of the subject, as record plans it.
+type program struct {
+	goroutines *probe.Goroutines
+	missing    error
+	framed     probe.Framed
+	points     []capture.Point
+}
+
+func planProgram(command string) (*program, error) {
+	f, err := os.Open(command)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	o, err := symbolize.OpenObject(f)
+	if err != nil {
+		return nil, err
+	}
+	language, version := o.Language()
+	p := probe.Program{
+		Object: o, Entry: o.Info.Entry, Dynamic: o.Info.Interpreter != "", Arch: o.Info.Machine, Go: language == symbolize.LanguageGo,
+	}
+	plan := &program{framed: p.Framed()}
+	if plan.goroutines, plan.missing = probe.PlanGoroutines(p, o, version); plan.goroutines != nil {
+		plan.goroutines.Path = command
+	}
+	for _, point := range probe.For(p).Points {
+		plan.points = append(plan.points, capture.Point{Path: command, Point: point})
+	}
+	return plan, nil
+}
+
+func (p *program) pointsFor(o capture.Options) []capture.Point {
+	if !o.NoCalls {
+		return p.points
+	}
+	return slices.DeleteFunc(slices.Clone(p.points), func(x capture.Point) bool {
+		return x.Action.IsCall() || x.Action == probe.RecordGo
+	})
+}
+
 func (v *variant) measure(stamper string, command []string, counts bool) error {
 	full := append(append(append([]string{}, v.prefix...), stamper), command...)
-	opts := coldstart.Options{Command: full, Name: filepath.Base(command[0]), Dir: "/"}
+	opts := coldstart.Options{Command: full, Name: filepath.Base(command[0]), Dir: "/", NoLimits: v.unlimited}
 	var tracer coldstart.Tracer
 	if v.tracer != nil {
 		tracer = v.tracer
@@ -155,7 +239,7 @@ func (v *variant) measure(stamper string, command []string, counts bool) error {
 	v.ns = append(v.ns, r.FirstNext-at)
 	if r.Raw != nil {
 		h := r.Raw.Hits
-		v.events += h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks
+		v.events += h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks + h.Calls/2 + h.Goroutines
 		v.lost += r.Raw.Losses.Total()
 	}
 	return nil
