@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/stat"
@@ -46,6 +47,7 @@ type ColdStart struct {
 	Phases   *phase.Result   // nil: nothing is known of the window
 	Timeline *trace.Timeline // nil: not traced
 	Startup  *startup.Result // nil: not accounted for
+	Ledger   *ledger.Result  // nil: not accounted for
 	Names    Names           // nil: functions of goroutines stay without names
 
 	Goroutines string // GoroutinesFull, GoroutinesCheap, or empty: not watched
@@ -110,6 +112,11 @@ func (a *Accumulator) Add(c ColdStart) error {
 	}
 	if c.Timeline != nil {
 		if err := c.Timeline.Check(); err != nil {
+			return fmt.Errorf("cold start %d: %w", c.Index, err)
+		}
+	}
+	if c.Ledger != nil {
+		if err := c.Ledger.Check(); err != nil {
 			return fmt.Errorf("cold start %d: %w", c.Index, err)
 		}
 	}
@@ -213,7 +220,9 @@ func (a *Accumulator) Report() (*Report, error) {
 	} else if a.bad > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("of %d cold starts that did not end well nothing is in the means", a.bad))
 	}
-	s.report(r, a.opts.Run != 0)
+	if err := s.report(r, a.opts.Run != 0); err != nil {
+		return nil, err
+	}
 	r.Overhead = a.overhead()
 	r.Warnings = append(append(r.Warnings, a.warnings...), a.caveats(s)...)
 	return r, nil

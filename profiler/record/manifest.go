@@ -12,6 +12,7 @@ import (
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/profile"
@@ -59,6 +60,7 @@ type Run struct {
 	Manifest Manifest
 	Symbols  *symbolize.Store
 	Objects  loader.Objects // facts of the objects that were mapped
+	Rules    *ledger.Rules  // of categories; nil: the built-in ones
 }
 
 // objectsName is where they lie in a run.
@@ -131,6 +133,11 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 	c.Phases = found
 	if c.Timeline != nil && found != nil {
 		c.Startup = startup.Compute(startup.Input{Timeline: c.Timeline, Phases: found, Resolver: resolver, Facts: r.Objects})
+		// A mistake in it fails the report, which checks it again.
+		c.Ledger, _ = ledger.Compute(ledger.Input{
+			Timeline: c.Timeline, Phases: found, Startup: c.Startup, Names: resolver, Rules: r.Rules,
+			Goroutines: c.Goroutines == analysis.GoroutinesFull,
+		})
 	}
 	return c, resolver, warnings
 }
