@@ -197,7 +197,7 @@ func (d *divider) borders(s segment) []int64 {
 			add(x.start)
 			add(x.end)
 		}
-		if s.state == trace.StateUser {
+		if s.inUser() {
 			points := d.points[s.thread]
 			n := sort.Search(len(points), func(n int) bool { return points[n].at > s.from })
 			for ; n < len(points) && points[n].at < s.to; n++ {
@@ -242,8 +242,11 @@ func (d *divider) piece(s segment, from, to int64) []Step {
 		step.PID = s.life.PID
 		facts.goroutine = d.firstFunction(s.life)
 	}
-	if s.state != trace.StateUser || s.thread == nil {
+	if !s.inUser() {
 		step.Stack = s.stack
+		if s.stack.Empty() && s.life != nil && s.interval == nil { // it has not run yet
+			step.Stack, step.StackAt = trace.Stack{User: []uint64{s.life.StartPC}}, max(from, s.life.Start)
+		}
 		if i := s.interval; i != nil {
 			step.Stack, step.StackAt = stackOf(i)
 			facts.interval(d.Timeline, i)
@@ -277,6 +280,16 @@ func (d *divider) piece(s segment, from, to int64) []Step {
 	first.End, second.Start = middle, middle
 	first.Sampled, second.Sampled = true, true
 	return []Step{first, second}
+}
+
+// inUser reports whether the thread was in user mode, or was taken off the CPU
+// there, where no stack tells what it was doing.
+func (s *segment) inUser() bool {
+	if s.thread == nil || s.interval == nil {
+		return s.thread != nil && s.state == trace.StateUser
+	}
+	i := s.interval
+	return i.Syscall == nil && i.Fault == nil && (i.Left == nil || i.Left.Stack.Empty())
 }
 
 // stackOf returns the stack that an interval off user mode spends its time on,
