@@ -38,6 +38,8 @@ type InitprofEventCall struct {
 	Ip            uint64
 	Args          [3]uint64
 	Ret           uint64
+	ReturnSlot    uint64
+	ReturnAddress uint64
 	ObjectBase    uint64
 	ObjectDynamic uint64
 	MinorFaults   uint32
@@ -104,7 +106,7 @@ type InitprofEventHeader struct {
 	Cpu          uint32
 	Tgid         uint32
 	Tid          uint32
-	Pad          uint32
+	Stack        uint32
 	KtimeNs      uint64
 	Caller       uint64
 }
@@ -127,6 +129,7 @@ const (
 	InitprofEventKindEVENT_CALL      InitprofEventKind = 13
 	InitprofEventKindEVENT_CALL_TEXT InitprofEventKind = 14
 	InitprofEventKindEVENT_GOROUTINE InitprofEventKind = 24
+	InitprofEventKindEVENT_STACK     InitprofEventKind = 15
 )
 
 type InitprofEventMapping struct {
@@ -147,7 +150,7 @@ type InitprofEventMark struct {
 	Id    uint64
 	Value uint64
 	Kind  uint32
-	Pad   uint32
+	Spent uint32
 }
 
 type InitprofEventSample struct {
@@ -155,6 +158,16 @@ type InitprofEventSample struct {
 	H        InitprofEventHeader
 	InKernel uint32
 	Pad      uint32
+}
+
+type InitprofEventStack struct {
+	_         structs.HostLayout
+	H         InitprofEventHeader
+	Registers [33]uint64
+	Start     uint64
+	Top       uint64
+	Bytes     uint64
+	Missing   uint64
 }
 
 type InitprofEventSwitch struct {
@@ -256,6 +269,7 @@ type InitprofOpenCall struct {
 	KtimeNs       uint64
 	Ip            uint64
 	Sp            uint64
+	ReturnAddress uint64
 	Args          [3]uint64
 	ObjectBase    uint64
 	ObjectDynamic uint64
@@ -306,6 +320,13 @@ type InitprofSampleRecord struct {
 	}
 }
 
+type InitprofStackLimits uint32
+
+const (
+	InitprofStackLimitsSTACK_PIECE    InitprofStackLimits = 1024
+	InitprofStackLimitsMAX_STACK_COPY InitprofStackLimits = 65536
+)
+
 type InitprofSwitchRecord struct {
 	_      structs.HostLayout
 	E      InitprofEventSwitch
@@ -353,18 +374,29 @@ type InitprofThread struct {
 	FaultNs       uint64
 	FaultAddress  uint64
 	FaultInKernel uint32
-	Runnable      uint32
+	_             [4]byte
 	GoM           uint64
 	Goid          uint64
+	Runnable      uint32
+	_             [4]byte
+	StackTop      uint64
+	Stack         uint32
+	Pad           uint32
+	Framed        uint64
 }
 
 type InitprofTruncation uint32
 
 const (
-	InitprofTruncationSTACK_COMPLETE InitprofTruncation = 0
-	InitprofTruncationSTACK_DEPTH    InitprofTruncation = 1
-	InitprofTruncationSTACK_MEMORY   InitprofTruncation = 2
-	InitprofTruncationSTACK_FRAME    InitprofTruncation = 3
+	InitprofTruncationSTACK_COMPLETE  InitprofTruncation = 0
+	InitprofTruncationSTACK_DEPTH     InitprofTruncation = 1
+	InitprofTruncationSTACK_MEMORY    InitprofTruncation = 2
+	InitprofTruncationSTACK_FRAME     InitprofTruncation = 3
+	InitprofTruncationSTACK_NO_CFI    InitprofTruncation = 4
+	InitprofTruncationSTACK_SHORT     InitprofTruncation = 5
+	InitprofTruncationSTACK_PAGE      InitprofTruncation = 6
+	InitprofTruncationSTACK_MALFORMED InitprofTruncation = 7
+	InitprofTruncationSTACK_LOST      InitprofTruncation = 8
 )
 
 type InitprofWakeContext uint32
@@ -429,8 +461,16 @@ const (
 	InitprofProgSoftirqExit        = "softirq_exit"
 	InitprofProgSysEnter           = "sys_enter"
 	InitprofProgSysExit            = "sys_exit"
+	InitprofProgUsdtMulti          = "usdt_multi"
+	InitprofProgUsdtSingle         = "usdt_single"
 	InitprofVarActive              = "active"
+	InitprofVarCallbackBegin       = "callback_begin"
+	InitprofVarCallbackSize        = "callback_size"
+	InitprofVarCopiesBytes         = "copies_bytes"
 	InitprofVarCpuMask             = "cpu_mask"
+	InitprofVarFramedBegin         = "framed_begin"
+	InitprofVarFramedProgram       = "framed_program"
+	InitprofVarFramedSize          = "framed_size"
 	InitprofVarFreshParking        = "fresh_parking"
 	InitprofVarGoTypes             = "go_types"
 	InitprofVarLayout              = "layout"
@@ -519,6 +559,8 @@ type InitprofProgramSpecs struct {
 	SoftirqExit        *ebpf.ProgramSpec `ebpf:"softirq_exit"`
 	SysEnter           *ebpf.ProgramSpec `ebpf:"sys_enter"`
 	SysExit            *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	UsdtMulti          *ebpf.ProgramSpec `ebpf:"usdt_multi"`
+	UsdtSingle         *ebpf.ProgramSpec `ebpf:"usdt_single"`
 }
 
 // InitprofMapSpecs contains maps before they are loaded into the kernel.
@@ -545,7 +587,13 @@ type InitprofMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type InitprofVariableSpecs struct {
 	Active        *ebpf.VariableSpec `ebpf:"active"`
+	CallbackBegin *ebpf.VariableSpec `ebpf:"callback_begin"`
+	CallbackSize  *ebpf.VariableSpec `ebpf:"callback_size"`
+	CopiesBytes   *ebpf.VariableSpec `ebpf:"copies_bytes"`
 	CpuMask       *ebpf.VariableSpec `ebpf:"cpu_mask"`
+	FramedBegin   *ebpf.VariableSpec `ebpf:"framed_begin"`
+	FramedProgram *ebpf.VariableSpec `ebpf:"framed_program"`
+	FramedSize    *ebpf.VariableSpec `ebpf:"framed_size"`
 	FreshParking  *ebpf.VariableSpec `ebpf:"fresh_parking"`
 	GoTypes       *ebpf.VariableSpec `ebpf:"go_types"`
 	Layout        *ebpf.VariableSpec `ebpf:"layout"`
@@ -615,7 +663,13 @@ func (m *InitprofMaps) Close() error {
 // It can be passed to LoadInitprofObjects or ebpf.CollectionSpec.LoadAndAssign.
 type InitprofVariables struct {
 	Active        *ebpf.Variable `ebpf:"active"`
+	CallbackBegin *ebpf.Variable `ebpf:"callback_begin"`
+	CallbackSize  *ebpf.Variable `ebpf:"callback_size"`
+	CopiesBytes   *ebpf.Variable `ebpf:"copies_bytes"`
 	CpuMask       *ebpf.Variable `ebpf:"cpu_mask"`
+	FramedBegin   *ebpf.Variable `ebpf:"framed_begin"`
+	FramedProgram *ebpf.Variable `ebpf:"framed_program"`
+	FramedSize    *ebpf.Variable `ebpf:"framed_size"`
 	FreshParking  *ebpf.Variable `ebpf:"fresh_parking"`
 	GoTypes       *ebpf.Variable `ebpf:"go_types"`
 	Layout        *ebpf.Variable `ebpf:"layout"`
@@ -666,6 +720,8 @@ type InitprofPrograms struct {
 	SoftirqExit        *ebpf.Program `ebpf:"softirq_exit"`
 	SysEnter           *ebpf.Program `ebpf:"sys_enter"`
 	SysExit            *ebpf.Program `ebpf:"sys_exit"`
+	UsdtMulti          *ebpf.Program `ebpf:"usdt_multi"`
+	UsdtSingle         *ebpf.Program `ebpf:"usdt_single"`
 }
 
 func (p *InitprofPrograms) Close() error {
@@ -705,6 +761,8 @@ func (p *InitprofPrograms) Close() error {
 		p.SoftirqExit,
 		p.SysEnter,
 		p.SysExit,
+		p.UsdtMulti,
+		p.UsdtSingle,
 	)
 }
 

@@ -17,6 +17,7 @@ struct open_call {
 	__u64 ktime_ns;
 	__u64 ip;
 	__u64 sp; /* at the entry */
+	__u64 return_address;
 	__u64 args[CALL_ARGUMENTS];
 	__u64 object_base;
 	__u64 object_dynamic;
@@ -59,17 +60,29 @@ struct {
 	__type(value, struct open_calls);
 } no_calls SEC(".maps");
 
-static __always_inline struct open_calls *open_calls_of(__u32 tid)
+/* The open calls of the current thread, if it is watched. Only watched threads
+ * are in the map: one look-up suffices for all calls but the first. */
+static __always_inline struct open_calls *open_calls_of(__u64 id)
 {
-	struct open_calls *c = bpf_map_lookup_elem(&calls, &tid);
-	__u32 zero = 0;
+	__u32 tid = (__u32)id, zero = 0;
+	struct open_calls *c;
 
+	if (!active)
+		return 0;
+	c = bpf_map_lookup_elem(&calls, &tid);
 	if (c)
 		return c;
-	c = bpf_map_lookup_elem(&no_calls, &zero);
-	if (!c || bpf_map_update_elem(&calls, &tid, c, BPF_ANY))
+	if (!current_thread())
 		return 0;
-	return bpf_map_lookup_elem(&calls, &tid);
+	c = bpf_map_lookup_elem(&no_calls, &zero);
+	if (!c || bpf_map_update_elem(&calls, &tid, c, BPF_ANY)) {
+		count(COUNTER_LOST_CALLS);
+		return 0;
+	}
+	c = bpf_map_lookup_elem(&calls, &tid);
+	if (c)
+		c->tgid = id >> 32;
+	return c;
 }
 
 static __always_inline void forget_calls(__u32 tid)
@@ -80,23 +93,27 @@ static __always_inline void forget_calls(__u32 tid)
 static __always_inline void read_faults(__u32 *minor, __u32 *major)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
+	unsigned long faults[2] = {}; /* maj_flt follows min_flt (linux/sched.h) */
 
-	*minor = BPF_CORE_READ(task, min_flt);
-	*major = BPF_CORE_READ(task, maj_flt);
+	bpf_core_read(faults, sizeof(faults), &task->min_flt);
+	*minor = faults[0];
+	*major = faults[1];
 }
 
 /* Fills a record from an open call; end 0 says that it did not return. */
-static __always_inline void fill_call(struct call_record *r, const struct open_call *open, __u64 end)
+static __always_inline void fill_call(struct call_record *r, const struct open_call *open, __u64 id,
+				      __u64 end)
 {
 	int i;
 
-	fill_header(&r->e.h, EVENT_CALL, 0);
-	r->e.h.ktime_ns = open->ktime_ns;
+	fill_header_at(&r->e.h, EVENT_CALL, 0, id, open->ktime_ns);
 	r->e.end_ns = end;
 	r->e.ip = open->ip;
 	for (i = 0; i < CALL_ARGUMENTS; i++)
 		r->e.args[i] = open->args[i];
 	r->e.ret = 0;
+	r->e.return_slot = open->sp;
+	r->e.return_address = open->return_address;
 	r->e.object_base = open->object_base;
 	r->e.object_dynamic = open->object_dynamic;
 	read_faults(&r->e.minor_faults, &r->e.major_faults);
@@ -106,7 +123,7 @@ static __always_inline void fill_call(struct call_record *r, const struct open_c
 
 /* Sends the string that a call was given. Its page may not be in memory yet at
  * the entry; the function itself will have read it by the end. */
-static __always_inline void send_text(struct text_record *r, struct open_call *open)
+static __always_inline void send_text(struct text_record *r, struct open_call *open, __u64 id)
 {
 	const void *user_text;
 	long size;
@@ -117,8 +134,7 @@ static __always_inline void send_text(struct text_record *r, struct open_call *o
 		user_text = (void *)open->args[1];
 	else
 		return;
-	fill_header(&r->e.h, EVENT_CALL_TEXT, 0);
-	r->e.h.ktime_ns = open->ktime_ns;
+	fill_header_at(&r->e.h, EVENT_CALL_TEXT, 0, id, open->ktime_ns);
 	r->e.nr = 0;
 	r->e.pad = 0;
 	size = bpf_probe_read_user_str(r->text, MAX_TEXT, user_text);
@@ -135,15 +151,15 @@ static __always_inline void send_text(struct text_record *r, struct open_call *o
 }
 
 /* Takes the innermost call off, which was left by a longjmp. */
-static __always_inline void abandon(struct open_calls *c)
+static __always_inline void abandon(struct open_calls *c, __u64 id)
 {
 	__u32 top = c->depth - 1;
 
 	if (top >= MAX_OPEN_CALLS) /* for the verifier: it never is */
 		return;
 	c->depth = top;
-	send_text(&c->text, &c->calls[top]);
-	fill_call(&c->record, &c->calls[top], 0);
+	send_text(&c->text, &c->calls[top], id);
+	fill_call(&c->record, &c->calls[top], id, 0);
 	emit_with_frames(&c->record, sizeof(c->record.e));
 }
 
@@ -168,15 +184,10 @@ static __always_inline int call_enter(struct pt_regs *regs, enum call_reads read
 	__u32 top;
 	int i;
 
-	if (!watched_thread())
+	c = open_calls_of(id);
+	if (!c)
 		return 0;
 	count(COUNTER_CALL_HITS);
-	c = open_calls_of((__u32)id);
-	if (!c) {
-		count(COUNTER_LOST_CALLS);
-		return 0;
-	}
-	c->tgid = id >> 32;
 	/* Frames below this one's are gone, a longjmp left them; so is one at the
 	 * same place, unless it ended in a tail call. */
 	for (i = 0; i < MAX_OPEN_CALLS; i++) {
@@ -184,7 +195,7 @@ static __always_inline int call_enter(struct pt_regs *regs, enum call_reads read
 		if (top >= MAX_OPEN_CALLS || c->calls[top].sp > REGS_SP(regs) ||
 		    (c->calls[top].sp == REGS_SP(regs) && returns_to_probe(regs)))
 			break;
-		abandon(c);
+		abandon(c, id);
 	}
 	top = c->depth;
 	if (top >= MAX_OPEN_CALLS) {
@@ -195,6 +206,10 @@ static __always_inline int call_enter(struct pt_regs *regs, enum call_reads read
 	open->ktime_ns = bpf_ktime_get_ns();
 	open->ip = REGS_IP(regs);
 	open->sp = REGS_SP(regs);
+	open->return_address = 0;
+	if (RETURN_ON_STACK)
+		bpf_probe_read_user(&open->return_address, sizeof(open->return_address),
+				    (void *)REGS_SP(regs));
 	open->args[0] = REGS_ARG0(regs);
 	open->args[1] = REGS_ARG1(regs);
 	open->args[2] = REGS_ARG2(regs);
@@ -205,7 +220,7 @@ static __always_inline int call_enter(struct pt_regs *regs, enum call_reads read
 	read_faults(&open->minor_faults, &open->major_faults);
 	c->depth = top + 1;
 	open->reads = reads;
-	send_text(&c->text, open);
+	send_text(&c->text, open, id);
 	return 0;
 }
 
@@ -213,28 +228,28 @@ static __always_inline int call_return(struct pt_regs *regs)
 {
 	__u64 now = bpf_ktime_get_ns();
 	__u64 entered = REGS_SP(regs) - RETURN_POPS;
+	__u64 id = bpf_get_current_pid_tgid();
 	struct call_record *r;
 	struct open_calls *c;
-	__u32 tid, top;
+	__u32 top;
 	int i;
 
-	if (!watched_thread())
+	c = open_calls_of(id);
+	if (!c)
 		return 0;
 	count(COUNTER_CALL_HITS);
-	tid = (__u32)bpf_get_current_pid_tgid();
-	c = bpf_map_lookup_elem(&calls, &tid);
-	for (i = 0; c && i < MAX_OPEN_CALLS; i++) {
+	for (i = 0; i < MAX_OPEN_CALLS; i++) {
 		top = c->depth - 1;
 		if (top >= MAX_OPEN_CALLS || c->calls[top].sp > entered)
 			break;
 		if (c->calls[top].sp != entered) {
-			abandon(c);
+			abandon(c, id);
 			continue;
 		}
 		c->depth = top;
 		r = &c->record;
-		send_text(&c->text, &c->calls[top]);
-		fill_call(r, &c->calls[top], now);
+		send_text(&c->text, &c->calls[top], id);
+		fill_call(r, &c->calls[top], id, now);
 		r->e.ret = REGS_RETURN(regs);
 		if (with_stacks)
 			walk_user(&r->e.h, r->frames, &r->chunk, regs);

@@ -25,20 +25,28 @@ struct pt_regs___kernel {
 	unsigned long kernel_only;
 } core;
 
-/* The registers with which the current task entered the kernel. */
-static __always_inline int user_regs(struct pt_regs *to)
+static __always_inline int user_regs_by_stack(struct task_struct *task, struct pt_regs *to)
 {
-	if (bpf_core_enum_value_exists(enum bpf_func_id___pt_regs, BPF_FUNC_task_pt_regs___pt_regs)) {
-		struct task_struct *task = (void *)bpf_get_current_task_btf();
-		const void *regs = (void *)bpf_task_pt_regs(task);
-
-		return bpf_probe_read_kernel(to, sizeof(*to), regs);
-	}
-	struct task_struct *task = (void *)bpf_get_current_task();
 	void *stack = BPF_CORE_READ(task, stack);
 	__u64 size = bpf_core_type_size(struct pt_regs___kernel);
 
 	return bpf_probe_read_kernel(to, sizeof(*to), stack + KERNEL_STACK_SIZE - size);
+}
+
+/* The registers with which a task that a tracepoint gave entered the kernel. */
+static __always_inline int user_regs_of(struct task_struct *task, struct pt_regs *to)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id___pt_regs, BPF_FUNC_task_pt_regs___pt_regs))
+		return bpf_probe_read_kernel(to, sizeof(*to), (void *)bpf_task_pt_regs(task));
+	return user_regs_by_stack(task, to);
+}
+
+/* Those of the current task. */
+static __always_inline int user_regs(struct pt_regs *to)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id___pt_regs, BPF_FUNC_task_pt_regs___pt_regs))
+		return user_regs_of((void *)bpf_get_current_task_btf(), to);
+	return user_regs_by_stack((void *)bpf_get_current_task(), to);
 }
 
 #endif

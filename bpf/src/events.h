@@ -25,18 +25,31 @@ enum event_kind {
 	EVENT_CALL = 13,      /* one call of a probed function, written when it is left */
 	EVENT_CALL_TEXT = 14, /* the string given to a call; ktime_ns is the call's */
 	EVENT_GOROUTINE = 24, /* a goroutine went from one status to another */
+	EVENT_STACK = 15,     /* registers and the stack's top; never leaves the tracer */
 };
 
-#define MAX_USER_FRAMES 127
+#define MAX_USER_FRAMES 127 /* by frame pointer; the tracer's own unwinding gives up to 255 */
 #define MAX_KERNEL_FRAMES 48
 #define MAX_TEXT 256
 #define COMM_SIZE 16
+
+#if defined(__TARGET_ARCH_x86)
+#define STACK_REGISTERS 21
+#else
+#define STACK_REGISTERS 33 /* x0 … x30, sp, pc */
+#endif
 
 enum truncation {
 	STACK_COMPLETE = 0,
 	STACK_DEPTH = 1,  /* more than MAX_USER_FRAMES */
 	STACK_MEMORY = 2, /* a frame could not be read */
 	STACK_FRAME = 3,  /* the frame pointer is no stack address */
+	/* Given by the tracer, which unwinds copied stacks. */
+	STACK_NO_CFI = 4,    /* code without unwinding tables and frame pointers */
+	STACK_SHORT = 5,     /* the caller lies beyond the copy */
+	STACK_PAGE = 6,	     /* a page of the copy could not be read */
+	STACK_MALFORMED = 7, /* unwinding tables that make no sense */
+	STACK_LOST = 8,	     /* the copy found no room */
 };
 
 struct event_header {
@@ -49,7 +62,7 @@ struct event_header {
 	__u32 cpu;
 	__u32 tgid; /* in the initial PID namespace, like all IDs here */
 	__u32 tid;
-	__u32 pad;
+	__u32 stack;	/* key of the EVENT_STACK to unwind; 0: none, as in every recording */
 	__u64 ktime_ns; /* CLOCK_MONOTONIC */
 	__u64 caller;	/* the word at the stack's top (x86-64) or the link register (arm64) */
 };
@@ -148,7 +161,7 @@ struct event_mark {
 	__u64 id;    /* of a span; of the goroutine (address of its g) at Go's own functions */
 	__u64 value; /* MARK_ADDRESS in Go: the word at the first argument + 8 */
 	__u32 kind;  /* enum mark_kind */
-	__u32 pad;
+	__u32 spent; /* ns that noting it took: what it marks began so much later. 0: not known */
 };
 
 enum mark_kind {
@@ -167,6 +180,8 @@ struct event_call {
 	__u64 ip;	       /* the probed instruction */
 	__u64 args[CALL_ARGUMENTS];
 	__u64 ret;
+	__u64 return_slot;    /* where the return address lay on the stack … */
+	__u64 return_address; /* … before the return probe replaced it; 0: it does not */
 	__u64 object_base;    /* l_addr and l_ld of the link_map given first; 0: none */
 	__u64 object_dynamic; /* its dynamic section lies inside the object's mappings */
 	__u32 minor_faults;   /* taken by the thread inside the call */
@@ -199,6 +214,25 @@ struct event_goroutine {
 	__u32 pad;
 };
 
+/*
+ * Registers and a copy of the stack's top, written before the event whose stack
+ * it is. The tracer unwinds it and lets it go: it holds the subject's data, and
+ * no recording holds this event.
+ */
+struct event_stack {
+	struct event_header h;		  /* stack: the key */
+	__u64 registers[STACK_REGISTERS]; /* the beginning of struct pt_regs */
+	__u64 start;			  /* address of the first byte behind */
+	__u64 top;			  /* where the thread's stack begins; 0: unknown */
+	__u64 bytes;			  /* copied, behind the fixed part */
+	__u64 missing;			  /* bit i: STACK_PIECE bytes at i * STACK_PIECE could not be read */
+};
+
+enum stack_limits {
+	STACK_PIECE = 1024,
+	MAX_STACK_COPY = 65536,
+};
+
 _Static_assert(sizeof(struct event_header) == 40, "event_header");
 _Static_assert(sizeof(struct event_syscall) == 112, "event_syscall");
 _Static_assert(sizeof(struct event_text) == 48, "event_text");
@@ -210,7 +244,7 @@ _Static_assert(sizeof(struct event_exit) == 48, "event_exit");
 _Static_assert(sizeof(struct event_fault) == 64, "event_fault");
 _Static_assert(sizeof(struct event_sample) == 48, "event_sample");
 _Static_assert(sizeof(struct event_mark) == 72, "event_mark");
-_Static_assert(sizeof(struct event_call) == 112, "event_call");
+_Static_assert(sizeof(struct event_call) == 128, "event_call");
 _Static_assert(sizeof(struct event_mapping) == 96, "event_mapping");
 _Static_assert(sizeof(struct event_goroutine) == 88, "event_goroutine");
 

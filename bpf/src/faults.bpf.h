@@ -7,6 +7,7 @@
 
 SCRATCH(fault, event_fault);
 
+/* regs, if not 0, are those at the fault, and are not kept. */
 static __always_inline void emit_fault(struct thread *t, struct pt_regs *regs, __u64 end, __u32 major)
 {
 	struct fault_record *r = scratch(fault);
@@ -19,14 +20,8 @@ static __always_inline void emit_fault(struct thread *t, struct pt_regs *regs, _
 	r->e.address = t->fault_address;
 	r->e.major = major;
 	r->e.in_kernel = t->fault_in_kernel;
-	if (regs && with_stacks) {
-		struct pt_regs user;
-
-		if (!t->fault_in_kernel)
-			walk_user(&r->e.h, r->frames, &r->chunk, regs);
-		else if (!user_regs(&user))
-			walk_user(&r->e.h, r->frames, &r->chunk, &user);
-	}
+	if (regs && with_stacks && (!t->fault_in_kernel || !user_regs(regs)))
+		walk_user(&r->e.h, r->frames, &r->chunk, regs);
 	t->fault_ns = 0;
 	emit_with_frames(r, sizeof(r->e));
 }

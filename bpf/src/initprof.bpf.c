@@ -29,6 +29,7 @@ const struct {
 	struct event_mark mark;
 	struct event_mapping mapping;
 	struct event_goroutine goroutine;
+	struct event_stack stack;
 	enum event_kind kind;
 	enum counter counter;
 	enum truncation truncation;
@@ -36,6 +37,7 @@ const struct {
 	enum wake_context wake_context;
 	enum mark_kind mark_kind;
 	enum go_status go_status;
+	enum stack_limits stack_limits;
 } * go_types __attribute__((unused));
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

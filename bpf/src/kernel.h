@@ -142,6 +142,7 @@ struct uprobes_state {
 } core;
 
 struct mm_struct {
+	unsigned long start_stack;
 	unsigned long saved_auxv[2];
 	struct uprobes_state uprobes_state;
 } core;

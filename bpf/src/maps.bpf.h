@@ -11,9 +11,13 @@ struct thread {
 	__u64 fault_ns; /* 0: not in a fault */
 	__u64 fault_address;
 	__u32 fault_in_kernel;
-	__u32 runnable; /* waits for a CPU: it counts in waiting_for_cpu */
-	__u64 go_m;	/* its runtime.m, and the goroutine that it ran when last seen: */
-	__u64 goid;	/* goroutines.bpf.h */
+	__u64 go_m;	 /* its runtime.m, and the goroutine that it ran when last seen: */
+	__u64 goid;	 /* goroutines.bpf.h */
+	__u32 runnable;	 /* waits for a CPU: it counts in waiting_for_cpu */
+	__u64 stack_top; /* where its stack began; 0: unknown */
+	__u32 stack;	 /* key of the copy made in this system call; 0: none */
+	__u32 pad;
+	__u64 framed; /* begin of the code that keeps frame pointers; 0: none is known to */
 };
 
 /* tid → what it is doing; being in it is what makes a thread the subject's */
@@ -68,7 +72,18 @@ volatile __u64 nonce;	     /* what the holder announces itself with */
 volatile __u64 cpu_mask;     /* the subject's CPUs */
 volatile __u16 sandbox_port; /* network order; 0: requests are not looked for */
 volatile __u64 wakeup_bytes; /* wake the reader when more is unread */
+volatile __u64 copies_bytes; /* copy no stack when more is unread */
 volatile __u32 with_stacks;  /* take stacks */
+
+/*
+ * The code that is known to keep frame pointers, so that its stacks need no
+ * copy: Go's. A program is told by how far its entry is from its headers.
+ */
+volatile __u64 framed_program; /* AT_ENTRY - AT_PHDR; 0: there is none */
+volatile __s64 framed_begin;   /* of the code, from AT_ENTRY */
+volatile __u64 framed_size;
+volatile __u64 callback_begin; /* of crosscall2, from the code's begin: C called it */
+volatile __u64 callback_size;
 
 /* Set by the programs. */
 volatile __u32 subject_tgid; /* of the holder that announced itself */
@@ -82,14 +97,17 @@ static __always_inline void count(__u32 counter)
 		*value += 1;
 }
 
+/* A wake-up for each record would double the cost of tracing. */
+static __always_inline __u64 wakeup(void)
+{
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > wakeup_bytes)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
 static __always_inline void emit(void *record, __u64 size)
 {
-	__u64 flags = BPF_RB_NO_WAKEUP;
-
-	/* A wake-up for each record would double the cost of tracing. */
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > wakeup_bytes)
-		flags = BPF_RB_FORCE_WAKEUP;
-	if (bpf_ringbuf_output(&events, record, size, flags))
+	if (bpf_ringbuf_output(&events, record, size, wakeup()))
 		count(COUNTER_LOST_RINGBUF);
 }
 
@@ -106,10 +124,9 @@ static __always_inline struct thread *watched_thread(void)
 	return active ? current_thread() : 0;
 }
 
-static __always_inline void fill_header(struct event_header *h, __u8 kind, __u16 size)
+static __always_inline void fill_header_at(struct event_header *h, __u8 kind, __u16 size, __u64 id,
+					   __u64 ktime_ns)
 {
-	__u64 id = bpf_get_current_pid_tgid();
-
 	h->kind = kind;
 	h->truncation = 0;
 	h->user_frames = 0;
@@ -119,9 +136,14 @@ static __always_inline void fill_header(struct event_header *h, __u8 kind, __u16
 	h->cpu = bpf_get_smp_processor_id();
 	h->tgid = id >> 32;
 	h->tid = (__u32)id;
-	h->pad = 0;
-	h->ktime_ns = bpf_ktime_get_ns();
+	h->stack = 0;
+	h->ktime_ns = ktime_ns;
 	h->caller = 0;
+}
+
+static __always_inline void fill_header(struct event_header *h, __u8 kind, __u16 size)
+{
+	fill_header_at(h, kind, size, bpf_get_current_pid_tgid(), bpf_ktime_get_ns());
 }
 
 #endif

@@ -22,13 +22,10 @@ int sample(struct bpf_perf_event_data *ctx)
 	__builtin_memcpy(&regs, &ctx->regs, sizeof(regs));
 	r->e.in_kernel = !REGS_IN_USER(&regs);
 	r->e.pad = 0;
-	if (!r->e.in_kernel) {
+	if (!r->e.in_kernel || !user_regs(&regs))
 		walk_user(&r->e.h, r->frames, &r->chunk, &regs);
-	} else {
-		if (!user_regs(&regs))
-			walk_user(&r->e.h, r->frames, &r->chunk, &regs);
+	if (r->e.in_kernel)
 		walk_kernel(ctx, &r->e.h, r->frames);
-	}
 	emit_with_frames(r, sizeof(r->e));
 	return 0;
 }

@@ -53,6 +53,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	__u32 prev_tid, next_tid, state;
 	struct thread *leaves, *comes;
 	struct switch_record *r;
+	bool waits;
 
 	if (!active)
 		return 0;
@@ -82,21 +83,24 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	r->e.pad = 0;
 	bpf_probe_read_kernel(r->e.comm, COMM_SIZE, prev->comm);
 	bpf_probe_read_kernel(r->e.next_comm, COMM_SIZE, next->comm);
-	if (leaves && with_stacks && (state == SWITCH_SLEEPING || state == SWITCH_BLOCKED)) {
+	waits = 0;
+	if (comes)
+		set_runnable(comes, 0);
+	if (leaves) {
+		waits = state == SWITCH_SLEEPING || state == SWITCH_BLOCKED;
+		if (state == SWITCH_DEAD)
+			bpf_map_delete_elem(&threads, &prev_tid);
+		else
+			set_runnable(leaves, state == SWITCH_PREEMPTED);
+	}
+	/* Last, since the verifier follows a walk once for each way that leads to it. */
+	if (waits && with_stacks) {
 		struct pt_regs regs;
 
 		if (!user_regs(&regs))
 			walk_user(&r->e.h, r->frames, &r->chunk, &regs);
 		walk_kernel(ctx, &r->e.h, r->frames);
 	}
-	if (leaves) {
-		if (state == SWITCH_DEAD)
-			bpf_map_delete_elem(&threads, &prev_tid);
-		else
-			set_runnable(leaves, state == SWITCH_PREEMPTED);
-	}
-	if (comes)
-		set_runnable(comes, 0);
 	emit_with_frames(r, sizeof(r->e));
 	return 0;
 }
@@ -214,19 +218,37 @@ int BPF_PROG(irq_handler_exit, int irq, struct irqaction *action)
 	return 0;
 }
 
+/* A thread begins where its creator told it to, a process where its parent stands. */
+static __noinline __u64 new_stack_top(struct thread *parent, struct task_struct *child)
+{
+	struct pt_regs regs;
+	__u64 top;
+
+	if (user_regs_of(child, &regs))
+		return 0;
+	top = REGS_SP(&regs);
+	if (user_regs(&regs))
+		return 0;
+	return REGS_SP(&regs) == top ? parent->stack_top : top;
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct thread fresh = {.syscall_nr = -1, .runnable = 1};
 	struct event_fork e = {};
+	struct thread *t;
 	__u32 tid;
 
 	if (!active)
 		return 0;
 	tid = parent->pid;
-	if (!bpf_map_lookup_elem(&threads, &tid))
+	t = bpf_map_lookup_elem(&threads, &tid);
+	if (!t)
 		return 0;
 	count(COUNTER_SCHED_HITS);
+	fresh.framed = t->framed;
+	fresh.stack_top = new_stack_top(t, child);
 	tid = child->pid;
 	fresh.tgid = child->tgid;
 	if (bpf_map_update_elem(&threads, &tid, &fresh, BPF_ANY))
@@ -290,6 +312,11 @@ int BPF_PROG(sched_process_exec, struct task_struct *p, int old_tid, struct linu
 	r->e.pad = 0;
 	r->e.entry = r->e.base = r->e.program_hdrs = r->e.vdso = 0;
 	read_auxv(&r->e, p);
+	t->stack_top = BPF_CORE_READ(p, mm, start_stack);
+	t->framed = 0;
+	t->stack = 0;
+	if (framed_program && r->e.entry - r->e.program_hdrs == framed_program)
+		t->framed = r->e.entry + framed_begin;
 	size = bpf_probe_read_kernel_str(r->text, MAX_TEXT, BPF_CORE_READ(bprm, filename));
 	if (size <= 0)
 		size = 1;

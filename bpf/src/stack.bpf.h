@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Stacks by frame pointer. The user's part is walked here and not by
+ * Stacks. Code that is known to keep frame pointers is walked here and not by
  * bpf_get_stack: that one was seen to take about one page fault a walk, and
- * cannot say why it ended.
+ * cannot say why it ended. Of all other code the registers and the top of the
+ * stack are copied, for the tracer to unwind when the cold start is over.
  */
 #ifndef INITPROF_STACK_H
 #define INITPROF_STACK_H
@@ -38,9 +39,100 @@ static __always_inline int read_pair(struct chunk *c, __u64 address, __u64 *to)
 	return 0;
 }
 
-/* Puts the user stack at frames and says in h how many there are. */
-static __always_inline void walk_user(struct event_header *h, __u64 *frames, struct chunk *c,
-				      const struct pt_regs *regs)
+/* Reads as many pieces as can be read, and notes which cannot. */
+static __always_inline __u64 read_pieces(void *to, __u64 limit, __u64 from)
+{
+	__u64 missing = 0;
+	__u64 i;
+
+	for (i = 0; i < MAX_STACK_COPY / STACK_PIECE; i++) {
+		if (i * STACK_PIECE >= limit)
+			break;
+		/* Without a branch, of which the verifier would follow both ways. */
+		long error =
+		    bpf_probe_read_user(to + i * STACK_PIECE, STACK_PIECE, (void *)from + i * STACK_PIECE);
+
+		missing |= (__u64)error >> 63 << i;
+	}
+	return missing;
+}
+
+/* Fills an EVENT_STACK that has room for limit bytes, of which it takes size. */
+static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64 size, __u64 top,
+				       const struct pt_regs *regs)
+{
+	__u64 sp = REGS_SP(regs) & ~7ULL;
+	void *bytes = e + 1;
+
+	fill_header(&e->h, EVENT_STACK, 0);
+	e->h.stack = (__u32)e->h.ktime_ns | 1;
+	bpf_probe_read_kernel(e->registers, sizeof(e->registers), regs);
+	e->top = top;
+	e->start = sp;
+	e->missing = 0;
+	barrier_var(size); /* clang knows its bound, the verifier does not (6.1) */
+	if (size > limit)
+		size = limit;
+	if (bpf_probe_read_user(bytes, size, (void *)sp)) {
+		/* A page that was never touched, or the stack's end. */
+		e->start = sp & ~(STACK_PIECE - 1ULL);
+		e->missing = read_pieces(bytes, limit, e->start);
+		size = limit;
+	}
+	e->bytes = size;
+	e->h.size = sizeof(*e); /* the rest does not fit into 16 bits */
+}
+
+/* The size of a reservation must be a constant. */
+#define COPY_STACK(limit)                                                                                    \
+	({                                                                                                   \
+		struct event_stack *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (limit), 0);               \
+                                                                                                             \
+		if (e) {                                                                                     \
+			fill_stack(e, limit, size, top, regs);                                               \
+			h->stack = e->h.stack;                                                               \
+			bpf_ringbuf_submit(e, wakeup());                                                     \
+		} else {                                                                                     \
+			h->truncation = STACK_LOST;                                                          \
+		}                                                                                            \
+	})
+
+/* Of a stack that is not the one which its thread began with, this much is copied. */
+#define OTHER_STACK_COPY 8192
+#define MAX_THREAD_STACK (64 << 20)
+
+static __noinline void copy_stack(struct event_header *h, __u64 top, const struct pt_regs *regs)
+{
+	__u64 sp = REGS_SP(regs) & ~7ULL;
+	__u64 size = OTHER_STACK_COPY;
+
+	if (top - sp < MAX_STACK_COPY)
+		size = (top - sp + 7) & ~7ULL;
+	else if (top > sp && top - sp < MAX_THREAD_STACK)
+		size = MAX_STACK_COPY;
+	/* What room is left is for events: a stack without its copy says so. */
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > copies_bytes) {
+		h->truncation = STACK_LOST;
+		return;
+	}
+	if (size <= 2048)
+		COPY_STACK(2048);
+	else if (size <= 8192)
+		COPY_STACK(8192);
+	else if (size <= 16384)
+		COPY_STACK(16384);
+	else
+		COPY_STACK(MAX_STACK_COPY);
+}
+
+/* Whether a walk that says it is complete began and ended in code with frame pointers. */
+static __always_inline bool is_framed(__u64 framed, __u64 ip)
+{
+	return ip - framed < framed_size;
+}
+
+static __always_inline void walk_frame_pointers(struct event_header *h, __u64 *frames, struct chunk *c,
+						const struct pt_regs *regs)
 {
 	__u64 fp = REGS_FP(regs);
 	__u64 record[2];
@@ -83,6 +175,40 @@ static __always_inline void walk_user(struct event_header *h, __u64 *frames, str
 		fp = record[0];
 	}
 	h->user_frames = n;
+}
+
+/*
+ * Puts the user stack at frames and says in h how many there are. Where the
+ * frame pointers are not to be trusted there is one, and a copy to unwind.
+ */
+static __always_inline void walk_user(struct event_header *h, __u64 *frames, struct chunk *c,
+				      const struct pt_regs *regs)
+{
+	struct thread *t = current_thread();
+	__u64 n;
+
+	if (!t)
+		return;
+	frames[0] = REGS_IP(regs);
+	h->user_frames = 1;
+	/* Without callbacks there is no C: the vDSO and uprobes' trampolines keep the pointer. */
+	if (t->framed && (!callback_size || is_framed(t->framed, frames[0]))) {
+		walk_frame_pointers(h, frames, c, regs);
+		n = h->user_frames - 1;
+		barrier_var(n);
+		if (h->truncation == STACK_COMPLETE && n < MAX_USER_FRAMES &&
+		    is_framed(t->framed, frames[n]) &&
+		    frames[n] - t->framed - callback_begin >= callback_size)
+			return;
+	}
+	/* Nothing of the thread runs, and moves its stack, in a system call. */
+	if (t->stack) {
+		h->stack = t->stack;
+		return;
+	}
+	copy_stack(h, t->stack_top, regs);
+	if (t->syscall_nr >= 0)
+		t->stack = h->stack;
 }
 
 /* Appends the kernel's stack behind the user's. */

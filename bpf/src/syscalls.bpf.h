@@ -26,10 +26,12 @@ static __always_inline void meet_holder(const struct pt_regs *regs)
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 tid = (__u32)id;
 	struct thread fresh = {.tgid = id >> 32, .syscall_nr = -1};
+	struct task_struct *task = (void *)bpf_get_current_task();
 
 	if (REGS_ARG0(regs) != HOLDER_MAGIC || !nonce || REGS_ARG1(regs) != nonce)
 		return;
 	nonce = 0;
+	fresh.stack_top = BPF_CORE_READ(task, mm, start_stack);
 	if (bpf_map_update_elem(&threads, &tid, &fresh, BPF_ANY)) {
 		count(COUNTER_LOST_THREADS);
 		return;
@@ -168,6 +170,7 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 	t->args[5] = REGS_ARG5(regs);
 	t->syscall_nr = nr;
 	t->syscall_ns = bpf_ktime_get_ns();
+	t->stack = 0;
 
 	switch (nr) {
 #ifdef NR_OPEN
@@ -225,6 +228,7 @@ static __always_inline void emit_syscall(struct thread *t, struct pt_regs *regs,
 	if (regs && with_stacks)
 		walk_user(&r->e.h, r->frames, &r->chunk, regs);
 	t->syscall_nr = -1;
+	t->stack = 0;
 	emit_with_frames(r, sizeof(r->e));
 }
 

@@ -54,6 +54,7 @@ type Report struct {
 	Packages     []Package    `json:"packages,omitzero"` // most time first
 	Parts        []Part       `json:"parts,omitzero"`    // of the phases loader and runtime_init
 	Files        []File       `json:"files,omitzero"`    // most time first
+	Imports      []Import     `json:"imports,omitzero"`  // in the order of their start
 	Requests     []Request    `json:"requests,omitzero"` // in the order of their start
 	Threads      []Thread     `json:"threads,omitzero"`  // most time on a CPU first
 
@@ -235,6 +236,17 @@ type File struct {
 	Bytes    float64 `json:"bytes"` // read
 	NS       int64   `json:"ns"`    // in system calls on it
 	Category string  `json:"category,omitempty"`
+}
+
+// Import is a module that an interpreter (Python, Node) loaded from a file. Start,
+// NS and Probes are means over the cold starts in which it did.
+type Import struct {
+	Module  string  `json:"module"`
+	Path    string  `json:"path"`        // that was opened first
+	StartNS int64   `json:"start_ns"`    // since t0: its first open
+	NS      *int64  `json:"ns,omitzero"` // until the thread opened the next module; absent: it opened none
+	Opens   float64 `json:"opens"`       // per traced cold start
+	Probes  float64 `json:"probes"`      // calls that asked for or opened other paths since the module before
 }
 
 // Request is an HTTP request of the subject to the runtime API.

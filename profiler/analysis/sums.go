@@ -29,13 +29,14 @@ type sums struct {
 	threads    map[string]*counts
 	tids       map[string]int
 	requests   []*requestValues
+	imports    map[string]*importValues // by path
 	startup    startupSums
 	goroutines goroutineSums
 	ledger     ledgerSums
 
 	stacks struct {
 		complete  int64
-		truncated [trace.TruncatedFrame + 1]int64
+		truncated [len(trace.Truncations)]int64
 	}
 }
 
@@ -67,8 +68,8 @@ type requestValues struct {
 func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
-		threads: map[string]*counts{}, tids: map[string]int{}, startup: newStartupSums(), goroutines: newGoroutineSums(),
-		ledger: newLedgerSums(),
+		threads: map[string]*counts{}, tids: map[string]int{}, imports: map[string]*importValues{},
+		startup: newStartupSums(), goroutines: newGoroutineSums(), ledger: newLedgerSums(),
 	}
 }
 
@@ -129,6 +130,7 @@ func (s *sums) add(c ColdStart, run Run) {
 		n.bytes += f.Read
 		n.ns += f.NS
 	}
+	s.addImports(tl, from, to)
 	for _, t := range tl.Threads {
 		label := t.Label()
 		alive := false
@@ -283,6 +285,7 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 			c := s.files[name]
 			r.Files = append(r.Files, File{Path: name, Opens: each(c.count, n), Bytes: each(c.bytes, n), NS: ns[i]})
 		}
+		s.reportImports(r)
 	}
 	if recorded("faults") {
 		f := &Faults{ByMapping: []MappingFault{}}
@@ -317,7 +320,7 @@ func (s *sums) reportTimelines(r *Report, single bool) {
 		r.Warnings = append(r.Warnings, s.goroutines.caveats(n)...)
 	}
 	r.Stacks = &Stacks{Complete: each(s.stacks.complete, n), Truncated: []TruncatedStacks{}}
-	for reason, name := range map[trace.Truncation]string{trace.TruncatedDepth: "depth", trace.TruncatedMemory: "memory", trace.TruncatedFrame: "frame_pointer"} {
+	for reason, name := range trace.Truncations {
 		if count := s.stacks.truncated[reason]; count > 0 {
 			r.Stacks.Truncated = append(r.Stacks.Truncated, TruncatedStacks{Reason: name, Count: each(count, n)})
 		}

@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/initprof/initprof/profiler/probe"
 )
 
 // Probe is one thing that was to be attached.
@@ -188,4 +190,15 @@ func (t *Tracer) openMmaps() error {
 		t.mmaps = append(t.mmaps, m)
 	}
 	return nil
+}
+
+// TrustFramePointers walks the stacks of code that is known to keep frame
+// pointers by them, in all cold starts to come. All others are copied, which
+// costs more, and unwound.
+func (t *Tracer) TrustFramePointers(f probe.Framed) error {
+	t.framed = f
+	return t.set(map[string]any{
+		"framed_program": f.Program, "framed_begin": f.Begin, "framed_size": f.Size,
+		"callback_begin": f.CallbackBegin, "callback_size": f.CallbackSize,
+	})
 }

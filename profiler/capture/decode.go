@@ -274,7 +274,7 @@ func (d *decoder) mark(h *bpf.InitprofEventHeader, head trace.Header, record []b
 	if err != nil {
 		return err
 	}
-	m := &trace.Mark{Header: head, Name: name, ID: e.Id, Value: e.Value}
+	m := &trace.Mark{Header: head, Name: name, ID: e.Id, Value: e.Value, Spent: int64(e.Spent)}
 	switch bpf.InitprofMarkKind(e.Kind) {
 	case bpf.InitprofMarkKindMARK_CHECKPOINT:
 		m.Kind = trace.MarkCheckpoint
@@ -351,7 +351,7 @@ func stackOf(h *bpf.InitprofEventHeader, tail []byte) (trace.Stack, error) {
 		User:      words[:h.UserFrames:h.UserFrames],
 		Kernel:    words[h.UserFrames:],
 		Caller:    h.Caller,
-		Truncated: trace.Truncation(min(h.Truncation, uint8(trace.TruncatedFrame))),
+		Truncated: trace.Truncation(min(h.Truncation, uint8(len(trace.Truncations)-1))),
 	}, nil
 }
 

@@ -16,8 +16,8 @@ import (
 // actionPrograms are the stems of the programs' names in bpf/src.
 var actionPrograms = map[probe.Action]string{
 	probe.RecordMark: "address", probe.RecordCheckpoint: "checkpoint", probe.RecordGo: "go",
-	probe.RecordReturn: returnProgram,
-	probe.RecordCall:   "call_plain", probe.RecordCallObject: "call_object", probe.RecordCallText0: "call_text0", probe.RecordCallText1: "call_text1",
+	probe.RecordUSDT: "usdt", probe.RecordReturn: returnProgram,
+	probe.RecordCall: "call_plain", probe.RecordCallObject: "call_object", probe.RecordCallText0: "call_text0", probe.RecordCallText1: "call_text1",
 }
 
 const returnProgram = "call_return"
@@ -122,15 +122,15 @@ func (t *Tracer) attachPoints(file string, action probe.Action, points []Point) 
 
 func (t *Tracer) attachProgram(executable *link.Executable, stem string, onReturn bool, points []Point) error {
 	if multi := t.collection.Programs[stem+"_multi"]; multi != nil && !t.points.withoutMulti {
-		offsets := make([]uint64, len(points))
+		offsets, cookies := make([]uint64, len(points)), make([]uint64, len(points))
 		for i, p := range points {
-			offsets[i] = p.Offset
+			offsets[i], cookies[i] = p.Offset, p.Cookie
 		}
 		attach := executable.UprobeMulti
 		if onReturn {
 			attach = executable.UretprobeMulti
 		}
-		l, err := attach(nil, multi, &link.UprobeMultiOptions{Addresses: offsets})
+		l, err := attach(nil, multi, &link.UprobeMultiOptions{Addresses: offsets, Cookies: cookies})
 		if err == nil {
 			t.points.closers = append(t.points.closers, l.Close)
 			return nil
@@ -153,7 +153,7 @@ func (t *Tracer) attachProgram(executable *link.Executable, stem string, onRetur
 		attach = executable.Uretprobe
 	}
 	for _, p := range points {
-		l, err := attach("", single, &link.UprobeOptions{Address: p.Offset})
+		l, err := attach("", single, &link.UprobeOptions{Address: p.Offset, Cookie: p.Cookie})
 		if err != nil {
 			return err
 		}
@@ -192,7 +192,7 @@ func (t *Tracer) openCalls() []byte {
 					Kind: uint8(bpf.InitprofEventKindEVENT_CALL), Size: uint16(unsafe.Sizeof(bpf.InitprofEventCall{})),
 					Tgid: open.Tgid, Tid: tid, KtimeNs: c.KtimeNs,
 				},
-				Ip: c.Ip, Args: c.Args, ObjectBase: c.ObjectBase, ObjectDynamic: c.ObjectDynamic,
+				Ip: c.Ip, Args: c.Args, ReturnSlot: c.Sp, ReturnAddress: c.ReturnAddress, ObjectBase: c.ObjectBase, ObjectDynamic: c.ObjectDynamic,
 			}
 			records = append(records, unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e))...)
 		}

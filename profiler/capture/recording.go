@@ -39,6 +39,9 @@ type Hits struct {
 	Marks      uint64 `json:"marks"`
 	Calls      uint64 `json:"calls"` // entries and returns of probed functions
 	Goroutines uint64 `json:"goroutines"`
+
+	Copies      uint64 `json:"copies"` // stacks copied to be unwound
+	CopiedBytes uint64 `json:"copied_bytes"`
 }
 
 // Raw is what a Tracer collected of one cold start: the records of

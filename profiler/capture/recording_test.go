@@ -3,12 +3,16 @@ package capture_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/initprof/initprof/bpf"
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/probe"
+	"github.com/initprof/initprof/profiler/trace"
 )
 
 func TestRecordingRoundTrip(t *testing.T) {
@@ -43,12 +47,37 @@ func TestRecordingRoundTrip(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(append([]byte{4, 0, 1, 1, 104, 0, 0, 0}, make([]byte, 96)...))
+	// A mapping, and a call of a function in it that is given a string.
+	header := func(kind bpf.InitprofEventKind, size uintptr, text string) bpf.InitprofEventHeader {
+		padded := (len(text) + 7) &^ 7
+		return bpf.InitprofEventHeader{
+			Kind: uint8(kind), Size: uint16(size) + uint16(padded), TextSize: uint16(len(text)), Tgid: 7, Tid: 7, KtimeNs: 5,
+		}
+	}
+	mapping := bpf.InitprofEventMapping{Start: 0x1000, Limit: 0x3000, Prot: 5}
+	mapping.H = header(bpf.InitprofEventKindEVENT_MAPPING, unsafe.Sizeof(mapping), "/lib/x")
+	text := bpf.InitprofEventText{}
+	text.H = header(bpf.InitprofEventKindEVENT_CALL_TEXT, unsafe.Sizeof(text), "a string")
+	call := bpf.InitprofEventCall{EndNs: 9, Ip: 0x1001, MinorFaults: 1}
+	call.H = header(bpf.InitprofEventKindEVENT_CALL, unsafe.Sizeof(call), "")
+	calls := slices.Concat(bytesOf(&mapping), []byte("/lib/x\x00\x00"), bytesOf(&text), []byte("a string"), bytesOf(&call))
+	points := []capture.Point{{Path: "/lib/x", Point: probe.Point{Offset: 1, Action: probe.RecordCallText0, Kind: probe.Call, Name: "f"}}}
+	events, err := (&capture.Raw{Records: calls, Points: points}).Decode()
+	if err != nil || len(events) != 2 || events[1].(*trace.FunctionCall).Text != "a string" {
+		f.Fatalf("%v of %v", err, events)
+	}
+	f.Add(calls)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		raw := capture.Raw{Records: data, Points: []capture.Point{{Point: probe.Point{Offset: 1}}}}
+		raw := capture.Raw{Records: data, Points: points}
 		if _, err := raw.Decode(); err != nil && !errors.Is(err, capture.ErrMalformed) {
 			t.Errorf("an error that is not ErrMalformed: %v", err)
 		}
 	})
+}
+
+// bytesOf are the bytes of a record's fixed part.
+func bytesOf[T any](record *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(record)), unsafe.Sizeof(*record))
 }
 
 func FuzzReadRecording(f *testing.F) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/initprof/initprof/bpf"
+	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/trace"
 )
 
@@ -32,7 +32,8 @@ type Options struct {
 	NoStacks        bool  // events without stacks, samples excepted
 	SampleHz        int   // default 999, at most MaxSampleHz
 	CPUs            []int // on which the subject may run; default all that this process may use
-	RingBytes       int   // default 16 MiB, a power of two
+	RingBytes       int   // default 64 MiB, a power of two
+	Unwinders       int   // stacks unwound at a time after a cold start; default GOMAXPROCS
 }
 
 // MaxSampleHz bounds the sampling rate: on virtual machines a tick costs more
@@ -41,7 +42,7 @@ const MaxSampleHz = 20000
 
 const (
 	defaultSampleHz  = 999
-	defaultRingBytes = 16 << 20
+	defaultRingBytes = 64 << 20
 )
 
 // Tracer watches cold starts, one at a time: Arm, then start the process that
@@ -57,9 +58,12 @@ type Tracer struct {
 	mmaps      []*mmapRing
 	points     attachedPoints
 	goroutines goroutines
+	tables     tables
+	framed     probe.Framed
 
 	mu      sync.Mutex
 	records []byte // of the cold start under way; guarded by mu
+	copies  copies // likewise
 	drained chan error
 	missed  map[*ebpf.Program]uint64 // recursion misses up to the last Stop
 }
@@ -74,6 +78,9 @@ func New(opts Options) (*Tracer, error) {
 	opts.SampleHz = min(opts.SampleHz, MaxSampleHz)
 	if opts.RingBytes == 0 {
 		opts.RingBytes = defaultRingBytes
+	}
+	if opts.Unwinders == 0 {
+		opts.Unwinders = runtime.GOMAXPROCS(0)
 	}
 	if len(opts.CPUs) == 0 {
 		var set unix.CPUSet
@@ -138,6 +145,7 @@ func (t *Tracer) openReader() error {
 	t.closers = append(t.closers, reader.Close)
 	return t.set(map[string]any{
 		"wakeup_bytes": uint64(t.opts.RingBytes / 2),
+		"copies_bytes": uint64(t.opts.RingBytes / 4 * 3),
 		"with_stacks":  boolean(!t.opts.NoStacks),
 		"cpu_mask":     cpuMask(t.opts.CPUs),
 	})
@@ -176,7 +184,7 @@ func (t *Tracer) Arm(nonce uint64, apiPort uint16) error {
 		return err
 	}
 	t.mu.Lock()
-	t.records = t.records[:0:0]
+	t.records, t.copies = nil, copies{}
 	t.mu.Unlock()
 	t.drained = make(chan error, 1)
 	go func() { t.drained <- t.drain() }()
@@ -267,7 +275,11 @@ func (t *Tracer) drain() error {
 			return fmt.Errorf("read the ring buffer: %w", err)
 		}
 		t.mu.Lock()
-		t.records = append(t.records, record.RawSample...)
+		if isCopy(record.RawSample) {
+			t.copies.add(record.RawSample)
+		} else {
+			t.records = append(t.records, record.RawSample...)
+		}
 		t.mu.Unlock()
 	}
 }
@@ -276,31 +288,43 @@ func (t *Tracer) drain() error {
 // are given to finish.
 const settle = time.Millisecond
 
-// Stop ends the cold start and returns what was recorded. The subject's
-// processes that are still alive are asked for the mappings that no record told
-// of (stack, heap).
+// Stop ends the cold start and returns what was recorded, its stacks unwound. The
+// subject's processes that are still alive are asked for the mappings that no
+// record told of (stack, heap).
 func (t *Tracer) Stop() (*Raw, error) {
-	if t.drained == nil {
-		return nil, errors.New("stop a tracer that was not armed")
-	}
-	stopped, err := monotonic()
+	raw, stacks, err := t.halt()
 	if err != nil {
 		return nil, err
 	}
+	t.unwindStacks(raw, stacks, t.addMappings(raw))
+	t.updateHits(raw.Hits)
+	return raw, nil
+}
+
+// halt ends the recording. What it returns still lacks mappings and refers to
+// copied stacks.
+func (t *Tracer) halt() (*Raw, *copies, error) {
+	if t.drained == nil {
+		return nil, nil, errors.New("stop a tracer that was not armed")
+	}
+	stopped, err := monotonic()
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := t.set(map[string]any{"active": uint32(0)}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, fd := range t.clocks {
 		_ = unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_DISABLE, 0)
 	}
 	time.Sleep(settle)
 	if err := t.reader.Flush(); err != nil {
-		return nil, fmt.Errorf("flush the ring buffer: %w", err)
+		return nil, nil, fmt.Errorf("flush the ring buffer: %w", err)
 	}
 	err = <-t.drained
 	t.drained = nil
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	raw := &Raw{Arch: runtime.GOARCH, SubjectPID: t.Met(), Stopped: stopped, Points: t.points.points, Goroutines: t.goroutines.plan, CheapGoroutines: t.opts.CheapGoroutines}
 	if len(t.clocks) > 0 {
@@ -308,15 +332,15 @@ func (t *Tracer) Stop() (*Raw, error) {
 	}
 	t.mu.Lock()
 	raw.Records, t.records = t.records, nil
+	stacks := t.copies
+	t.copies = copies{}
 	t.mu.Unlock()
 	raw.Records = append(raw.Records, t.openSyscalls()...)
 	raw.Records = append(raw.Records, t.openCalls()...)
-	if err := t.account(raw); err != nil {
-		return nil, err
+	if err := t.account(raw, &stacks); err != nil {
+		return nil, nil, err
 	}
-	t.addMappings(raw)
-	t.updateHits(raw.Hits)
-	return raw, t.stopGoroutines()
+	return raw, &stacks, t.stopGoroutines()
 }
 
 func monotonic() (int64, error) {
@@ -349,7 +373,7 @@ func (t *Tracer) openSyscalls() []byte {
 }
 
 // account reads the counters.
-func (t *Tracer) account(raw *Raw) error {
+func (t *Tracer) account(raw *Raw, stacks *copies) error {
 	var failed error
 	sum := func(c bpf.InitprofCounter) (total uint64) {
 		var perCPU []uint64
@@ -376,6 +400,10 @@ func (t *Tracer) account(raw *Raw) error {
 		Marks:      sum(bpf.InitprofCounterCOUNTER_MARK_HITS),
 		Calls:      sum(bpf.InitprofCounterCOUNTER_CALL_HITS),
 		Goroutines: sum(bpf.InitprofCounterCOUNTER_GOROUTINE_HITS),
+		Copies:     uint64(len(stacks.list)),
+	}
+	for i := range stacks.list {
+		raw.Hits.CopiedBytes += uint64(stacks.list[i].head.Bytes)
 	}
 	for program, before := range t.missed {
 		stats, err := program.Stats()
@@ -389,9 +417,14 @@ func (t *Tracer) account(raw *Raw) error {
 }
 
 // addMappings appends the mappings of the subject's processes: those that perf
-// recorded, and those that only /proc knows.
-func (t *Tracer) addMappings(raw *Raw) {
+// recorded, and those that only /proc knows. It returns all events, these
+// included.
+func (t *Tracer) addMappings(raw *Raw) []trace.Event {
 	events, _ := raw.Decode() // what cannot be decoded is reported by who decodes it
+	add := func(m *trace.Mapping) {
+		raw.Records = appendMapping(raw.Records, m)
+		events = append(events, m)
+	}
 	execs := map[int]int64{raw.SubjectPID: 0}
 	for _, e := range events {
 		switch e := e.(type) {
@@ -410,7 +443,7 @@ func (t *Tracer) addMappings(raw *Raw) {
 		raw.Losses.Mappings += m.drain(func(e *trace.Mapping) {
 			if _, ours := execs[e.PID]; ours {
 				known[e.PID] = append(known[e.PID], e)
-				raw.Records = appendMapping(raw.Records, e)
+				add(e)
 			}
 		})
 	}
@@ -424,10 +457,11 @@ func (t *Tracer) addMappings(raw *Raw) {
 				return k.Start <= m.Start && m.Start < k.Limit
 			})
 			if !seen {
-				raw.Records = appendMapping(raw.Records, m)
+				add(m)
 			}
 		}
 	}
+	return events
 }
 
 // Close detaches and unloads everything.
@@ -443,48 +477,4 @@ func (t *Tracer) Close() error {
 		t.collection.Close()
 	}
 	return errors.Join(errs...)
-}
-
-// UnavailableError says why nothing can be traced on this host, and the cure.
-type UnavailableError struct {
-	Reason string
-	Cure   string
-	Err    error
-}
-
-func (e *UnavailableError) Error() string { return fmt.Sprintf("%s: %s", e.Reason, e.Cure) }
-
-// Unwrap returns the cause.
-func (e *UnavailableError) Unwrap() error { return e.Err }
-
-const withoutTracing = "or use --signals none, which needs neither and still measures release → /next and phases by request"
-
-func unavailable(err error) error {
-	_, noBTF := os.Stat("/sys/kernel/btf/vmlinux")
-	return explain(err, noBTF == nil, os.Geteuid() == 0)
-}
-
-// explain says why an error of loading or attaching means that this host
-// allows no tracing, or returns it as it is.
-func explain(err error, btf, root bool) error {
-	if !btf && root {
-		return &UnavailableError{
-			Reason: "this kernel has no BTF (/sys/kernel/btf/vmlinux)", Err: err,
-			Cure: "boot a kernel built with CONFIG_DEBUG_INFO_BTF, such as those of Amazon Linux 2023 and Debian 12, " + withoutTracing,
-		}
-	}
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		cure := "run initprof with sudo, " + withoutTracing
-		if root {
-			cure = "allow CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN to this container, or run it on the host, " + withoutTracing
-		}
-		return &UnavailableError{Reason: "no permission to trace", Cure: cure, Err: err}
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
-		return &UnavailableError{
-			Reason: fmt.Sprintf("this kernel cannot run initprof's BPF programs (%v)", err), Err: err,
-			Cure: "use Linux 5.10 or newer with CONFIG_BPF_SYSCALL, " + withoutTracing,
-		}
-	}
-	return err
 }

@@ -1,17 +1,14 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/launch"
-	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/reports/figure"
 )
 
@@ -66,59 +63,4 @@ func sandboxCommand() *cobra.Command {
 	c.Flags().SetInterspersed(false)
 	f.add(c.Flags())
 	return c
-}
-
-func doctorCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "doctor [BINARY]",
-		Short: "Tell what this host and a binary allow, probe by probe",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			out := cmd.OutOrStdout()
-			t, err := capture.New(capture.Options{})
-			if err != nil {
-				fmt.Fprintln(out, "tracing   unavailable:", err)
-			} else {
-				for _, p := range t.Probes() {
-					state := "ok"
-					if p.Reason != "" {
-						state = "unavailable: " + p.Reason
-					}
-					fmt.Fprintf(out, "%-15s %s\n", p.Name, state)
-				}
-				if err := t.Close(); err != nil {
-					return err
-				}
-			}
-			box, err := launch.New(context.Background(), launch.Options{Isolated: os.Geteuid() == 0, CPUs: 2, CPUQuota: 1, MemoryMB: 1024})
-			if err != nil {
-				return err
-			}
-			s := box.Settings()
-			fmt.Fprintf(out, "%-15s own namespaces %v, own network %v, cgroup v%d\n", "environment", s.Namespaces, s.Isolated, s.CgroupVersion)
-			for _, m := range s.Missing {
-				fmt.Fprintf(out, "%-15s missing: %s\n", "", m)
-			}
-			if err := box.Close(); err != nil || len(args) == 0 {
-				return err
-			}
-			return doctorBinary(cmd, args[0])
-		},
-	}
-}
-
-func doctorBinary(cmd *cobra.Command, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	o, err := symbolize.OpenObject(f)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	language, version := o.Language()
-	fmt.Fprintf(cmd.OutOrStdout(), "%-15s %s %s, %s, PIE %v, stripped %v, build ID %s\n", "binary",
-		language, version, o.Info.Linkage, o.Info.PIE, o.Info.Stripped, o.Info.BuildID)
-	return nil
 }

@@ -13,7 +13,7 @@ import (
 // Bounds on an object's dynamic section and relocations. Chromium, which is
 // larger than any extension, has 0.7 million relocations and 2,000 PLT entries.
 const (
-	maxRelocations = 16 << 20
+	maxRelocations = 4 << 20 // 96 MB of them
 	maxNamed       = 1 << 18 // symbols whose names are kept
 	maxStrings     = 64 << 20
 	maxNeeded      = 4096

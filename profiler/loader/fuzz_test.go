@@ -3,6 +3,7 @@ package loader_test
 import (
 	"bytes"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/initprof/initprof/profiler/loader"
@@ -83,6 +84,20 @@ func FuzzFacts(f *testing.F) {
 		}
 		if len(facts.PLT) > len(changed)/24 {
 			t.Errorf("%d entries of the PLT in a file of %d bytes", len(facts.PLT), len(changed))
+		}
+	})
+}
+
+// FuzzParseArgs: every argument keeps its text, and none is a register without
+// a name.
+func FuzzParseArgs(f *testing.F) {
+	f.Add("-8@%r12 8@24(%rbx) -4@$0")
+	f.Add("-8@x20 8@[x19, 24] 4@[sp]")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, a := range loader.ParseArgs(text) {
+			if (a.Kind == loader.Register || a.Kind == loader.Memory) && a.Reg == "" || !strings.Contains(text, a.Text) {
+				t.Errorf("%q: %+v", text, a)
+			}
 		}
 	})
 }

@@ -23,6 +23,10 @@ var messages = map[string][]string{
 	"_dl_open":               {"invalid mode for dlopen()"},
 }
 
+// maxReferences bounds the code that may refer to a message, which is 1 or 2
+// instructions; for each the whole code is searched for jumps.
+const maxReferences = 32
+
 // byPattern recognises a function by its code.
 func (f *finder) byPattern(name string) (uint64, error) {
 	if f.Kind != Glibc {
@@ -77,7 +81,11 @@ func (f *finder) byMessages(name string) (uint64, error) {
 			return 0, fmt.Errorf("its message %q is not in the file", message)
 		}
 		var these []uint64
-		for _, r := range f.image.references(f.Arch, at) {
+		references := f.image.references(f.Arch, at)
+		if len(references) > maxReferences {
+			return 0, fmt.Errorf("ambiguous: %d instructions refer to its message %q", len(references), message)
+		}
+		for _, r := range references {
 			if start, _, ok := f.image.function(r.from); ok {
 				start = f.hotPart(start)
 				if !slices.Contains(these, start) && (i == 0 || slices.Contains(functions, start)) {

@@ -60,6 +60,14 @@ func newImage(o *symbolize.Object) *image {
 	return m
 }
 
+// FunctionStarts returns the addresses of an object's functions, and of their
+// cold parts, by .eh_frame_hdr, ascending; none if it has no such table.
+func FunctionStarts(o *symbolize.Object) []uint64 {
+	m := &image{o: o}
+	m.readStarts()
+	return m.starts
+}
+
 // readStarts reads the sorted table of .eh_frame_hdr (LSB, "Exception Frames"):
 // version 1, three encodings, the address of .eh_frame, the number of entries,
 // and pairs of 32-bit offsets from the header: function and its FDE.
@@ -74,13 +82,13 @@ func (m *image) readStarts() {
 	}
 	count := int(min(uint64(le.Uint32(b[8:])), uint64(len(b)-12)/8))
 	for i := range count {
-		start := address + uint64(int64(int32(le.Uint32(b[12+8*i:]))))
-		if m.executable(start) {
-			m.starts = append(m.starts, start)
-		}
+		m.starts = append(m.starts, address+uint64(int64(int32(le.Uint32(b[12+8*i:])))))
 	}
 	slices.Sort(m.starts)
 	m.starts = slices.Compact(m.starts)
+	if m.text != nil {
+		m.starts = slices.DeleteFunc(m.starts, func(a uint64) bool { return !m.executable(a) })
+	}
 }
 
 // function returns the start and the end of the function, or of the cold part

@@ -137,16 +137,26 @@ type Options struct {
 	PatternsOnly bool
 }
 
-// OpenDebug opens the separate debug file of a build ID below a directory,
-// /usr/lib/debug if it is empty.
-func OpenDebug(dir, buildID string) (*os.File, error) {
+// DebugPath is where distributions install the separate debug file of a build
+// ID below a directory, /usr/lib/debug if it is empty. It is empty for no build
+// ID.
+func DebugPath(dir, buildID string) string {
 	if len(buildID) < 3 {
-		return nil, fmt.Errorf("build ID %q names no debug file", buildID)
+		return ""
 	}
 	if dir == "" {
 		dir = "/usr/lib/debug"
 	}
-	return os.Open(filepath.Join(dir, ".build-id", buildID[:2], buildID[2:]+".debug"))
+	return filepath.Join(dir, ".build-id", buildID[:2], buildID[2:]+".debug")
+}
+
+// OpenDebug opens the file at DebugPath.
+func OpenDebug(dir, buildID string) (*os.File, error) {
+	path := DebugPath(dir, buildID)
+	if path == "" {
+		return nil, fmt.Errorf("build ID %q names no debug file", buildID)
+	}
+	return os.Open(path)
 }
 
 // Locate finds in an ld.so what is to be probed. The error is of a file that is

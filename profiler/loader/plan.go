@@ -17,6 +17,11 @@ const (
 	MuslDlsym  = "dlsym"
 )
 
+// MuslStages are the functions that musl's loader goes through one after
+// another, ending with the jump to the program's entry: it relocated itself,
+// threads are up and the other objects are loaded.
+var MuslStages = []string{"__dls2b", "__dls3"}
+
 // planned are the functions that a recording wants, with what is read at each.
 var planned = []struct {
 	name   string

@@ -15,7 +15,7 @@ type Cost uint8
 const (
 	UnknownCost   Cost = iota // another architecture, or too few bytes
 	Emulated                  // by every kernel since 5.10
-	EmulatedNewer             // NOPs: on x86-64 since Linux 6.18, on arm64 since 6.13; stepped before
+	EmulatedNewer             // NOPs: on x86-64 by kernels newer than 6.14, on arm64 than 6.12; stepped before
 	Stepped                   // executed out of line, with a trap behind it
 	Refused                   // the kernel refuses the probe, or would not execute the instruction rightly
 )

@@ -30,6 +30,13 @@ var libraryFunctions = []function{
 	{"X509_STORE_load_file", RecordCall, 2},
 	{"X509_STORE_set_default_paths", RecordCall, 1},
 	{"X509_load_cert_crl_file", RecordCall, 3},
+	// OpenSSL 3: the functions above call these, which more often begin with an
+	// instruction at which a probe is cheap.
+	{"X509_STORE_load_locations_ex", RecordCall, 3},
+	{"X509_STORE_load_file_ex", RecordCall, 3},
+	{"X509_STORE_set_default_paths_ex", RecordCall, 3},
+	{"X509_load_cert_file_ex", RecordCall, 3},
+	{"X509_load_cert_crl_file_ex", RecordCall, 3},
 	{"gnutls_certificate_set_x509_system_trust", RecordCall, 1},
 	{"gnutls_x509_trust_list_add_system_trust", RecordCall, 3},
 	{"rustls_native_certs::load_native_certs", RecordCall, 1},

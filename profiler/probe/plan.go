@@ -20,6 +20,14 @@ type Object interface {
 	FileOffset(address uint64) (uint64, error)
 	// ReadAddress returns n bytes of the file's part of the image.
 	ReadAddress(address, n uint64) ([]byte, error)
+	// GoText returns where Go's functions lie in virtual addresses.
+	GoText() (address, size uint64, ok bool)
+	// SDTNotes returns .note.stapsdt and the address of .stapsdt.base.
+	SDTNotes() (notes []byte, base uint64)
+	// HeadersAddress returns where the program headers lie.
+	HeadersAddress() (uint64, bool)
+	// Frameless tells whether Go code at an address has no frame.
+	Frameless(address uint64) bool
 }
 
 // Program is a subject's file and what its headers tell.
@@ -38,6 +46,19 @@ type Program struct {
 type Plan struct {
 	Points  []Point
 	Missing []string
+}
+
+// Framed is code that is known to keep frame pointers, so that its stacks can
+// be walked by them: Go's. The zero value is none.
+type Framed struct {
+	Program       uint64 // which program it is: its entry less the address of its headers
+	Begin         int64  // of the code, from the program's entry on
+	Size          uint64
+	CallbackBegin uint64 // of crosscall2, through which C calls Go, from Begin on
+	CallbackSize  uint64
+	// Frameless tells whether code has no frame, so that its caller's address is
+	// at the stack's top or in the link register; from the entry on.
+	Frameless func(fromEntry int64) bool
 }
 
 const checkpointMarker = "github.com/initprof/initprof/extension/checkpoint.mark"
@@ -62,12 +83,34 @@ func For(p Program) Plan {
 	} else if address, ok := p.findMain(); ok {
 		add(RecordMark, Main, "main", p.firstCheap(address))
 	} else {
-		plan.Missing = append(plan.Missing, "main: the program is stripped, and its entry does not tell where main is")
+		plan.Missing = append(plan.Missing, "main: the program is stripped, its symbols do not name it, and its entry is not that of a known C library")
 	}
+	p.forNotes(&plan)
 	if !p.Go {
 		p.forFunctions(&plan)
 	}
 	return plan
+}
+
+// Framed returns the code of a Go program; of others nothing is known to keep
+// frame pointers.
+func (p Program) Framed() Framed {
+	if !p.Go {
+		return Framed{}
+	}
+	text, size, ok := p.Object.GoText()
+	headers, known := p.Object.HeadersAddress()
+	if !ok || !known || p.Entry == headers {
+		return Framed{}
+	}
+	f := Framed{
+		Program: p.Entry - headers, Begin: int64(text - p.Entry), Size: size,
+		Frameless: func(fromEntry int64) bool { return p.Object.Frameless(p.Entry + uint64(fromEntry)) },
+	}
+	if address, size, ok := p.Object.LookupFunc("crosscall2"); ok && address >= text {
+		f.CallbackBegin, f.CallbackSize = address-text, size
+	}
+	return f
 }
 
 func (plan *Plan) add(o Object, arch string, action Action, kind Kind, name string, address uint64) {
@@ -78,7 +121,8 @@ func (plan *Plan) add(o Object, arch string, action Action, kind Kind, name stri
 	}
 	point := Point{Offset: offset, Action: action, Kind: kind, Name: name}
 	if code, err := o.ReadAddress(address, 16); err == nil {
-		point.Steps = !CostOf(arch, code).Cheap()
+		cost := CostOf(arch, code)
+		point.Steps = cost != Emulated && cost != EmulatedNewer
 	}
 	plan.Points = append(plan.Points, point)
 }

@@ -8,6 +8,7 @@ const (
 	RecordMark       Action = iota // that the instruction was reached
 	RecordCheckpoint               // what the arguments of checkpoint.mark name
 	RecordGo                       // a mark with the goroutine; never with a return probe: it would crash Go
+	RecordUSDT                     // a checkpoint that a static probe's arguments name
 	RecordCall                     // a call, from entry to return
 	RecordCallObject               // … whose first argument is a struct link_map
 	RecordCallText0                // … whose first argument is a string
@@ -38,6 +39,7 @@ type Point struct {
 	Action Action `json:"action,omitempty"`
 	Kind   Kind   `json:"kind,omitempty"`
 	Name   string `json:"name,omitempty"` // of the function
+	Cookie uint64 `json:"-"`              // where a static probe's arguments are, see operands
 	// Steps says that the kernel single-steps the instruction at each hit.
 	Steps bool `json:"steps,omitempty"`
 	// ReturnsApart says of a call that its returns are points of their own, with

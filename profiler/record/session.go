@@ -24,6 +24,7 @@ import (
 	"github.com/initprof/initprof/profiler/profile"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
+	"github.com/initprof/initprof/profiler/unwind"
 )
 
 // Options describes a session.
@@ -118,6 +119,7 @@ func (s *session) prepare() error {
 	}
 	var goroutines *probe.Goroutines
 	var goroutinesMissing error
+	var framed probe.Framed
 	subject, err := s.open(s.opts.ColdStart.Command[0])
 	var object *symbolize.Object
 	if err == nil {
@@ -128,7 +130,10 @@ func (s *session) prepare() error {
 		s.manifest.Head.Subject.Language, s.manifest.Head.Subject.LanguageVersion = language, version
 		s.manifest.Head.Subject.Linkage = object.Info.Linkage
 		s.manifest.Head.Subject.BuildID = object.Info.BuildID
-		program := probe.Program{Object: object, Arch: object.Info.Machine, Go: language == symbolize.LanguageGo}
+		program := probe.Program{
+			Object: object, Entry: object.Info.Entry, Arch: object.Info.Machine, Go: language == symbolize.LanguageGo,
+		}
+		framed = program.Framed()
 		if goroutines, goroutinesMissing = probe.PlanGoroutines(program, object, version); goroutines != nil {
 			goroutines.Path = s.opts.ColdStart.Command[0]
 		}
@@ -144,13 +149,16 @@ func (s *session) prepare() error {
 	if goroutines == nil && goroutinesMissing == nil {
 		goroutinesMissing = fmt.Errorf("%w: the subject is no Go program", probe.ErrNoGoroutines)
 	}
+	if err := s.tracer.TrustFramePointers(framed); err != nil {
+		return err
+	}
 	s.tracer.WatchGoroutines(goroutines, goroutinesMissing)
 	kernel, err := symbolize.ReadKernel()
 	if err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, err.Error())
 	}
 	naming := symbolize.Options{Open: s.openMapping, Kernel: kernel}
-	if naming.VDSO, err = symbolize.ReadVDSO(); err != nil {
+	if naming.VDSO, err = unwind.ReadVDSO(); err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, fmt.Sprintf("vDSO: %v", err))
 	}
 	twin, err := s.twin(object)
@@ -320,22 +328,6 @@ func goroutineAddresses(events []trace.Event) []symbolize.Address {
 		}
 	}
 	return all
-}
-
-// openMapping opens an object as the subject sees it, or what it has mapped of
-// one that has no name any more.
-func (s *session) openMapping(path string, m *trace.Mapping) (io.ReaderAt, io.Closer, error) {
-	file := strings.TrimSuffix(path, " (deleted)")
-	f, err := os.Open(s.root + "/root" + file)
-	if err != nil || file != path {
-		if f, err = os.Open(fmt.Sprintf("%s/map_files/%x-%x", s.root, m.Start, m.Limit)); err != nil {
-			f, err = os.Open(file) // the subject is gone
-		}
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return f, f, nil
 }
 
 func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {

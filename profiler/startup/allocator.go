@@ -181,30 +181,61 @@ func (c *computation) allocatorOf(call *trace.Call, jemalloc bool) (name, functi
 			return "", ""
 		}
 		if plumbing.MatchString(f) || n == 0 && f == "" && isLibc(l.Module) {
-			continue
+			if n > 0 || !isLibc(l.Module) {
+				continue
+			}
+			// The C library's wrappers have no frame: who called one is at the top of
+			// the stack, and the next frame may be anybody's further out.
+			l = c.Resolver.Resolve(call.PID, call.Begin, call.Stack.Caller, false, true)
+			if base, f = path.Base(l.Module), l.Function(); l.Module == "" {
+				continue
+			}
+			if isLibc(l.Module) && c.Timeline.SyscallName(call.Syscall) == "brk" {
+				// By sbrk, which has a frame: who called that is not known.
+				return c.breaker(), ""
+			}
 		}
-		switch {
-		case strings.HasPrefix(f, "runtime."):
-			return "go", f
-		case strings.Contains(f, "jemalloc") || strings.HasPrefix(f, "je_") || strings.HasPrefix(f, "_rjem_") || strings.Contains(base, "jemalloc"):
-			return "jemalloc", f
-		case strings.HasPrefix(f, "mi_") || strings.HasPrefix(f, "_mi_") || strings.Contains(base, "mimalloc"):
-			return "mimalloc", f
-		case strings.HasPrefix(f, "tcmalloc") || strings.Contains(base, "tcmalloc"):
-			return "tcmalloc", f
-		case strings.Contains(f, "pthread_create") || strings.Contains(f, "allocate_stack"):
-			return "", ""
-		case isLibc(l.Module):
-			return "glibc", f
-		case f == "" && jemalloc && c.isProgram(call, l.Module):
-			return "jemalloc", ""
+		if name, function := c.allocatorNamed(call, l.Module, base, f, jemalloc); name != "unknown" || n > 0 || f != "" {
+			return name, function
 		}
-		return "unknown", f
 	}
 	if len(call.Stack.User) > 0 {
 		return "glibc", ""
 	}
 	return "unknown", ""
+}
+
+// breaker is whose allocator moves the program's break: glibc's, unless a
+// library takes its place.
+func (c *computation) breaker() string {
+	for object := range c.Facts {
+		for _, name := range []string{"tcmalloc", "jemalloc", "mimalloc"} {
+			if strings.Contains(path.Base(object), "lib"+name) {
+				return name
+			}
+		}
+	}
+	return "glibc"
+}
+
+func (c *computation) allocatorNamed(call *trace.Call, module, base, f string, jemalloc bool) (name, function string) {
+	switch {
+	case strings.HasPrefix(f, "runtime."):
+		return "go", f
+	case strings.Contains(f, "jemalloc") || strings.HasPrefix(f, "je_") || strings.HasPrefix(f, "_rjem_") || strings.Contains(base, "jemalloc"):
+		return "jemalloc", f
+	case strings.HasPrefix(f, "mi_") || strings.HasPrefix(f, "_mi_") || strings.Contains(base, "mimalloc"):
+		return "mimalloc", f
+	case strings.HasPrefix(f, "tcmalloc") || strings.Contains(base, "tcmalloc"):
+		return "tcmalloc", f
+	case strings.Contains(f, "pthread_create") || strings.Contains(f, "allocate_stack"):
+		return "", ""
+	case isLibc(module):
+		return "glibc", f
+	case f == "" && jemalloc && c.isProgram(call, module):
+		return "jemalloc", ""
+	}
+	return "unknown", f
 }
 
 // isProgram reports whether a module is the file that the process executes.

@@ -55,7 +55,9 @@ type loadContext struct {
 var certLoaders = []string{
 	"rustls_native_certs::load_native_certs",
 	"SSL_CTX_load_verify_locations", "SSL_CTX_load_verify_file", "SSL_CTX_load_verify_dir", "SSL_CTX_set_default_verify_paths",
-	"X509_STORE_load_locations", "X509_STORE_load_file", "X509_STORE_set_default_paths", "X509_load_cert_crl_file",
+	"X509_STORE_load_locations", "X509_STORE_load_file", "X509_STORE_set_default_paths",
+	"X509_STORE_load_locations_ex", "X509_STORE_load_file_ex", "X509_STORE_set_default_paths_ex",
+	"X509_load_cert_crl_file", "X509_load_cert_crl_file_ex", "X509_load_cert_file_ex",
 	"gnutls_certificate_set_x509_system_trust", "gnutls_x509_trust_list_add_system_trust",
 }
 

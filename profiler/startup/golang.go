@@ -40,8 +40,9 @@ func (c *computation) golang() {
 		if current == nil {
 			return
 		}
+		at = min(at, c.Phases.End)
 		c.Packages = append(c.Packages, Package{
-			Span: Span{Start: current.Time, End: min(at, c.Phases.End), Thread: c.Timeline.Thread(current.TID, current.Time)},
+			Span: Span{Start: min(current.Time+current.Spent, at), End: at, Thread: c.Timeline.Thread(current.TID, current.Time)},
 			Path: c.packageOf(current),
 		})
 		current = nil

@@ -109,7 +109,7 @@ func (c *computation) loader() {
 		}
 		if f.End != 0 {
 			if m := c.Resolver.Mapping(f.PID, f.End, f.Return); m != nil {
-				b.Target = m.Path
+				b.Target = c.definer(m.Path)
 			}
 		}
 		c.Bindings = append(c.Bindings, b)
@@ -125,6 +125,47 @@ func (c *computation) loader() {
 		c.Objects = append(c.Objects, *o)
 	}
 	c.lookups()
+}
+
+// musl finds the stages of musl's loader: each lasts until the next one, the last
+// one until the program's entry.
+func (c *computation) musl() {
+	stages := map[int]*trace.Mark{} // by process: the one that it is in
+	for _, m := range c.Timeline.Marks {
+		if !c.inside(m.Time) {
+			continue
+		}
+		stage := m.Kind == trace.MarkEnter && slices.Contains(loader.MuslStages, m.Name)
+		if !stage && m.Kind != trace.MarkEntry && m.Kind != trace.MarkMain {
+			continue
+		}
+		if s := stages[m.PID]; s != nil {
+			c.stage(s, m.Time)
+			delete(stages, m.PID)
+		}
+		if stage {
+			stages[m.PID] = m
+		}
+	}
+}
+
+// definer returns the object that defines the function in a mapped file. What
+// lies in the vDSO, such as time, was chosen by an IFUNC of the C library.
+func (c *computation) definer(path string) string {
+	if path != "[vdso]" {
+		return path
+	}
+	libc := ""
+	for object := range c.Facts {
+		if !isLibc(object) {
+			continue
+		}
+		if libc != "" {
+			return path // of several, it is not known which one
+		}
+		libc = object
+	}
+	return cmp.Or(libc, path)
 }
 
 // symbolOf names the symbol of a relocation that _dl_fixup was given.

@@ -71,6 +71,7 @@ func Compute(in Input) *Result {
 		return c.Result
 	}
 	c.loader()
+	c.musl()
 	c.golang()
 	c.certs()
 	c.allocators()

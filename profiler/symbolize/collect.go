@@ -26,7 +26,7 @@ type Options struct {
 	Open func(path string, m *trace.Mapping) (io.ReaderAt, io.Closer, error)
 	// Kernel names kernel addresses; see ReadKernel. Nil: they stay unnamed.
 	Kernel *Kernel
-	// VDSO is the image of the vDSO; see ReadVDSO.
+	// VDSO is the image of the vDSO; see unwind.ReadVDSO.
 	VDSO []byte
 	// Symbols are the objects of --symbols: unstripped twins of stripped
 	// subjects, accepted where SymbolsMatch says so.
@@ -102,7 +102,7 @@ func Collect(ctx context.Context, events []trace.Event, opts Options) (*Store, S
 // the extra ones. What cannot be named is told in the summary; the only error
 // is the context's.
 func (c *Collector) Collect(ctx context.Context, events []trace.Event, extra ...Address) (Summary, error) {
-	spaces := newSpaces(events)
+	spaces := trace.NewSpaces(events)
 	wanted := map[*trace.Mapping]map[uint64]struct{}{}
 	kernel := map[uint64]struct{}{}
 	note := func(pid int, at int64, address uint64, isKernel, isReturn bool) {
@@ -113,7 +113,7 @@ func (c *Collector) Collect(ctx context.Context, events []trace.Event, extra ...
 			kernel[address] = struct{}{}
 			return
 		}
-		m := spaces.mapping(pid, at, address)
+		m := spaces.Mapping(pid, at, address)
 		if m == nil || !isObject(m.Path) {
 			return
 		}
@@ -276,11 +276,7 @@ func (c *Collector) frames(o *Object, m *trace.Mapping, addresses []uint64) map[
 		}
 	}
 	if twin == nil {
-		debug, closer := c.debugFile(o, m)
-		if closer != nil {
-			defer func() { _ = closer.Close() }()
-		}
-		twin = debug
+		twin = c.debugFile(o, m)
 	}
 	const part = 2048
 	found := make([][]Frame, len(addresses))
@@ -396,6 +392,9 @@ func (c *Collector) release(e *cachedObject) {
 		held, oldest := int64(0), ""
 		for key, e := range c.cached {
 			held += e.object.held.Load()
+			if debug := e.object.debug; e.users == 0 && debug != nil {
+				held += debug.held.Load()
+			}
 			if e.users == 0 && (oldest == "" || e.lastUse < c.cached[oldest].lastUse) {
 				oldest = key
 			}
@@ -414,6 +413,9 @@ const maxOpen = 128
 func (e *cachedObject) close() {
 	if e.closer != nil {
 		_ = e.closer.Close()
+	}
+	if e.object.debugCloser != nil {
+		_ = e.object.debugCloser.Close()
 	}
 }
 

@@ -16,51 +16,80 @@ import (
 // debugDir is where distributions install separate debug files.
 const debugDir = "/usr/lib/debug"
 
-// debugFile finds the separate debug file of an object that has no debug
-// information of its own, where gdb looks: by build ID, then by the name and
-// checksum in .gnu_debuglink. It returns nil if there is none.
-func (c *Collector) debugFile(o *Object, m *trace.Mapping) (debug *Object, closer io.Closer) {
-	if c.opts.NoDebugFiles || o.goTable() != nil || o.section(".debug_info", elf.SHT_NULL) != nil {
+// maxDebugFile bounds the file whose checksum is taken.
+const maxDebugFile = 4 << 30
+
+// debugFile returns the separate debug file of an object that has no debug
+// information of its own, nil if there is none. It is looked for once and lives
+// as long as the object.
+func (c *Collector) debugFile(o *Object, m *trace.Mapping) *Object {
+	if c.opts.NoDebugFiles {
+		return nil
+	}
+	o.debugOnce.Do(func() { o.debug, o.debugCloser = c.findDebugFile(o, m) })
+	return o.debug
+}
+
+// findDebugFile looks where gdb looks: by build ID, then by the name and
+// checksum in .gnu_debuglink; first as the subject sees these paths, then on
+// the host.
+func (c *Collector) findDebugFile(o *Object, m *trace.Mapping) (debug *Object, closer io.Closer) {
+	if m.Path == VDSOModule || o.goTable() != nil || o.section(".debug_info", elf.SHT_NULL) != nil {
 		return nil, nil
 	}
 	if id := o.Info.BuildID; len(id) > 2 && o.hasGNUBuildID() {
 		name := filepath.Join(c.debugDir(), ".build-id", id[:2], id[2:]+".debug")
-		if f, err := os.Open(name); err == nil {
-			if debug, err := OpenObject(f); err == nil && debug.Info.BuildID == id {
-				return debug, f
-			}
-			_ = f.Close()
+		debug, closer := c.openDebug(m, name, func(debug *Object) bool { return debug.Info.BuildID == id })
+		if debug != nil {
+			return debug, closer
 		}
 	}
 	name, sum := o.debugLink()
-	if name == "" || m.Path == VDSOModule {
+	if name == "" {
 		return nil, nil
 	}
 	dir := path.Dir(m.Path)
-	for _, p := range []string{path.Join(dir, name), path.Join(dir, ".debug", name)} {
-		if c.opts.Open == nil || p == m.Path {
+	for _, p := range []string{path.Join(dir, name), path.Join(dir, ".debug", name), filepath.Join(c.debugDir(), filepath.FromSlash(dir), name)} {
+		if p == m.Path {
 			continue
 		}
-		beside := *m
-		beside.Path, beside.BuildID = p, ""
-		r, closer, err := c.opts.Open(p, &beside)
-		if err != nil {
-			continue
-		}
-		if debug := acceptDebugLink(r, sum); debug != nil {
+		if debug, closer := c.openDebug(m, p, func(debug *Object) bool { return checksum(debug.r) == sum }); debug != nil {
 			return debug, closer
+		}
+	}
+	return nil, nil
+}
+
+// openDebug opens a debug file that belongs to a mapping's object, as the
+// subject sees its path or as the host does.
+func (c *Collector) openDebug(m *trace.Mapping, name string, belongs func(*Object) bool) (*Object, io.Closer) {
+	try := func(r io.ReaderAt, closer io.Closer, err error) *Object {
+		if err != nil {
+			return nil
+		}
+		debug, err := OpenObject(r)
+		if err == nil && belongs(debug) {
+			return debug
 		}
 		if closer != nil {
 			_ = closer.Close()
 		}
+		return nil
 	}
-	if f, err := os.Open(filepath.Join(c.debugDir(), filepath.FromSlash(dir), name)); err == nil {
-		if debug := acceptDebugLink(f, sum); debug != nil {
-			return debug, f
+	if c.opts.Open != nil {
+		// It is not mapped anywhere: no range of addresses leads to it.
+		beside := &trace.Mapping{Header: m.Header, Path: name}
+		r, closer, err := c.opts.Open(name, beside)
+		if debug := try(r, closer, err); debug != nil {
+			return debug, closer
 		}
-		_ = f.Close()
 	}
-	return nil, nil
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	return try(f, f, err), f
 }
 
 func (c *Collector) debugDir() string {
@@ -93,14 +122,11 @@ func (o *Object) debugLink() (name string, sum uint32) {
 	return name, le.Uint32(b[at:])
 }
 
-func acceptDebugLink(r io.ReaderAt, sum uint32) *Object {
-	debug, err := OpenObject(r)
-	if err != nil {
-		return nil
-	}
+// checksum is that of .gnu_debuglink, over the whole file.
+func checksum(r io.ReaderAt) uint32 {
 	h := crc32.NewIEEE()
-	if _, err := io.Copy(h, io.NewSectionReader(r, 0, maxDWARF)); err != nil || h.Sum32() != sum {
-		return nil
+	if _, err := io.Copy(h, io.NewSectionReader(r, 0, maxDebugFile)); err != nil {
+		return 0
 	}
-	return debug
+	return h.Sum32()
 }

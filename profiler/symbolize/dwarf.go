@@ -3,19 +3,17 @@ package symbolize
 import (
 	"cmp"
 	"debug/dwarf"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 )
 
 // Bounds on debug information. A program with more keeps its symbols' names.
 const (
-	maxDWARF      = 1 << 30 // bytes of all .debug_ sections, unpacked
+	maxDWARF      = 384 << 20 // bytes of the sections that are read, unpacked
 	maxUnits      = 1 << 20
 	maxUnitDIEs   = 1 << 22
 	maxUnitRanges = 1 << 22
@@ -26,6 +24,7 @@ const (
 type dwarfInfo struct {
 	o      *Object
 	data   *dwarf.Data
+	line   []byte
 	ranges []unitRange
 
 	mu    sync.Mutex
@@ -82,43 +81,6 @@ func (o *Object) dwarf() *dwarfInfo {
 	return o.dwarfInfo
 }
 
-func (o *Object) readDWARF() (*dwarfInfo, error) {
-	var total uint64
-	var infoSection *elf.Section
-	for _, s := range o.file.Sections {
-		if strings.HasPrefix(s.Name, ".debug_") || strings.HasPrefix(s.Name, ".zdebug_") {
-			if s.Type == elf.SHT_NOBITS {
-				return nil, nil
-			}
-			total += min(s.Size, maxDWARF)
-		}
-		if s.Name == ".debug_info" {
-			infoSection = s
-		}
-	}
-	if infoSection == nil {
-		return nil, nil
-	}
-	if total >= maxDWARF {
-		return nil, fmt.Errorf("%d MB are not read", total>>20)
-	}
-	data, err := o.file.DWARF()
-	if err != nil {
-		return nil, err
-	}
-	raw, err := infoSection.Data()
-	if err != nil {
-		return nil, err
-	}
-	o.held.Add(int64(total))
-	d := &dwarfInfo{o: o, data: data, units: map[dwarf.Offset]*dwarfUnit{}}
-	if err := d.index(raw); err != nil && len(d.ranges) == 0 {
-		return nil, err
-	}
-	slices.SortFunc(d.ranges, func(a, b unitRange) int { return cmp.Compare(a.start, b.start) })
-	return d, nil
-}
-
 // index walks the unit headers itself: debug/dwarf could only read every entry
 // to get from one unit to the next.
 func (d *dwarfInfo) index(raw []byte) error {
@@ -131,7 +93,7 @@ func (d *dwarfInfo) index(raw []byte) error {
 		}
 		next := at + header + length
 		if next > uint64(len(raw)) || next <= at || length < 8 {
-			return errors.New("malformed unit header")
+			return errUnits
 		}
 		body := raw[at+header : next]
 		first := at + header + 2 + wide + 1 // version, abbreviations, address size
@@ -167,8 +129,15 @@ func (d *dwarfInfo) indexUnit(r *dwarf.Reader, first dwarf.Offset) {
 // rangesOf returns an entry's address ranges within the object's code: code
 // that the linker dropped has ranges at 0.
 func (d *dwarfInfo) rangesOf(e *dwarf.Entry) [][2]uint64 {
+	if !d.o.work.spend(1) {
+		return nil
+	}
 	ranges, err := d.data.Ranges(e)
-	if err != nil || !d.o.work.spend(16*len(ranges)+1) {
+	if err != nil {
+		d.o.work.spend(failedTable)
+		return nil
+	}
+	if !d.o.work.spend(128 * len(ranges)) {
 		return nil
 	}
 	return slices.DeleteFunc(ranges, func(p [2]uint64) bool {
@@ -212,6 +181,9 @@ func (d *dwarfInfo) unit(offset dwarf.Offset) *dwarfUnit {
 }
 
 func (d *dwarfInfo) decode(u *dwarfUnit, offset dwarf.Offset) {
+	if !d.o.work.spend(1024) {
+		return
+	}
 	r := d.data.Reader()
 	r.Seek(offset)
 	e, err := r.Next()
@@ -249,7 +221,7 @@ func (w *unitWalk) children(scopes *[]dwarfScope, depth int) {
 	for !w.ended {
 		e, err := w.r.Next()
 		w.dies++
-		if err != nil || e == nil || w.dies > maxUnitDIEs || !w.d.o.work.spend(64) {
+		if err != nil || e == nil || w.dies > maxUnitDIEs || !w.d.o.work.spend(64+16*len(e.Field)) {
 			w.ended = true
 			return
 		}
@@ -340,8 +312,18 @@ func (n *nameReader) name(e *dwarf.Entry, depth int) string {
 const attrMIPSLinkageName dwarf.Attr = 0x2007
 
 func (d *dwarfInfo) decodeLines(u *dwarfUnit, e *dwarf.Entry) {
+	if at, ok := e.Val(dwarf.AttrStmtList).(int64); ok {
+		if err := checkLines(d.line, at); err != nil {
+			d.o.fault(err)
+			return
+		}
+	}
 	lines, err := d.data.LineReader(e)
-	if err != nil || lines == nil {
+	if err != nil {
+		d.o.work.spend(failedTable)
+		return
+	}
+	if lines == nil || !d.o.work.spend(128*len(lines.Files())) {
 		return
 	}
 	numbers := map[*dwarf.LineFile]int32{}
@@ -356,7 +338,7 @@ func (d *dwarfInfo) decodeLines(u *dwarfUnit, e *dwarf.Entry) {
 			}
 			break
 		}
-		if !d.o.work.spend(8) {
+		if !d.o.work.spend(32) {
 			break
 		}
 		row := lineRow{address: entry.Address, file: numbers[entry.File], line: int32(min(entry.Line, 1<<31-1))}

@@ -1,5 +1,7 @@
 package symbolize
 
+import "github.com/initprof/initprof/profiler/trace"
+
 // Frame is one function of a call stack: a physical one, or one that the
 // compiler inlined.
 type Frame struct {
@@ -11,7 +13,7 @@ type Frame struct {
 // Names of modules that are not files.
 const (
 	KernelModule = "[kernel]"
-	VDSOModule   = "[vdso]"
+	VDSOModule   = trace.VDSO
 )
 
 // Location is an address and what is known about it.

@@ -12,6 +12,11 @@ func FuzzObject(f *testing.F) {
 	// Seeds are built, not stored: a small C library, whole and stripped, and
 	// the parts of a Go program that fit.
 	library := buildC(f, "chain.c", "-pie", "-g0")
+	for _, flags := range [][]string{{"-pie"}, {"-pie", "-gz=zlib"}} {
+		if b, err := os.ReadFile(buildC(f, "chain.c", flags...)); err == nil {
+			f.Add(b)
+		}
+	}
 	if b, err := os.ReadFile(library); err == nil {
 		f.Add(b)
 	}
@@ -76,6 +81,54 @@ func FuzzPclntab(f *testing.F) {
 		c.frames(table.textStart + uint64(at))
 		if c.broken {
 			t.Error("a table made it panic")
+		}
+	})
+}
+
+// FuzzDWARF reads arbitrary sections of debug information, with those of small
+// programs in both versions as seeds, and names addresses by them.
+func FuzzDWARF(f *testing.F) {
+	var code codeRange
+	for _, flags := range [][]string{{"-gdwarf-4"}, {"-gdwarf-5"}, {"-gdwarf-5", "-gsplit-dwarf"}} {
+		o := openObject(f, buildC(f, "chain.c", append(flags, "-no-pie")...))
+		content := map[string][]byte{}
+		for _, name := range dwarfSections {
+			if s := o.debugSection(name); s != nil {
+				b, err := o.debugBytes(s)
+				if err != nil {
+					f.Fatal(err)
+				}
+				content[name] = b
+			}
+		}
+		for _, c := range o.code {
+			if c.end-c.start > code.end-code.start {
+				code = c
+			}
+		}
+		f.Add(content["abbrev"], content["info"], content["line"], content["line_str"], content["ranges"], content["rnglists"],
+			content["str"], content["str_offsets"], content["addr"])
+	}
+	f.Fuzz(func(t *testing.T, abbrev, info, line, lineStr, ranges, rnglists, str, strOffsets, addr []byte) {
+		o := &Object{r: readerAt(nil), code: []codeRange{code}}
+		o.work.left.Store(maxWork / 100)
+		o.dwarfOnce.Do(func() {
+			defer func() { _ = recover() }() // as Object.dwarf does: debug/dwarf makes no promise
+			o.dwarfInfo, _ = newDWARF(o, map[string][]byte{
+				"abbrev": abbrev, "info": info, "line": line, "line_str": lineStr, "ranges": ranges, "rnglists": rnglists,
+				"str": str, "str_offsets": strOffsets, "addr": addr,
+			})
+		})
+		o.goOnce.Do(func() {})
+		o.symbolsOnce.Do(func() { o.symbols = &symbolTable{} })
+		c := newCursor(o)
+		for a := code.start; a < code.end; a += (code.end - code.start) / 16 {
+			if frames := c.frames(a); len(frames) > maxInlined+1 {
+				t.Errorf("%d frames", len(frames))
+			}
+		}
+		if c.broken {
+			t.Error("debug information made it panic")
 		}
 	})
 }

@@ -185,3 +185,17 @@ func checkChain(t *testing.T, c *cursor, chain []chainFrame) {
 		t.Errorf("unexpected chain: %v", names)
 	}
 }
+
+// No Go function has a frame at its first instruction; main.main has one behind it.
+func TestFramelessAtEntries(t *testing.T) {
+	o := openObject(t, buildGo(t, goBuild{program: "goprog"}))
+	for _, f := range o.Functions() {
+		if i := o.goTable().findFunc(f.Address); i >= 0 && f.Size > 0 && !strings.HasPrefix(f.Name, "go:") && !o.Frameless(f.Address) {
+			t.Errorf("%s has a frame at its entry %#x", f.Name, f.Address)
+		}
+	}
+	address, size, ok := o.LookupFunc("main.main")
+	if !ok || o.Frameless(address+size/2) {
+		t.Errorf("main.main (%v) has no frame in its midst", ok)
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"debug/buildinfo"
 	"debug/elf"
+	"io"
 	"regexp"
+	"runtime/debug"
 	"strings"
 )
 
@@ -42,7 +44,7 @@ func (o *Object) Language() (language, version string) {
 
 func (o *Object) findLanguage() (language, version string) {
 	if o.file.Section(".go.buildinfo") != nil || len(o.file.Sections) == 0 {
-		if info, err := buildinfo.Read(o.r); err == nil {
+		if info, err := o.BuildInfo(); err == nil {
 			return LanguageGo, info.GoVersion
 		}
 	}
@@ -78,6 +80,30 @@ func (o *Object) findLanguage() (language, version string) {
 		return LanguageC, compiler
 	}
 	return "", ""
+}
+
+// maxBuildInfoScan bounds how much of a program is searched for Go's build
+// info. It stands at the beginning of the data segment, where a program has
+// section headers or none.
+const maxBuildInfoScan = 256 << 20
+
+// BuildInfo returns what `go version -m` prints of a Go program.
+func (o *Object) BuildInfo() (*debug.BuildInfo, error) {
+	return buildinfo.Read(&budgetReader{r: o.r, left: maxBuildInfoScan})
+}
+
+// budgetReader reads until a number of bytes was read. debug/buildinfo searches
+// as much as a segment's header claims.
+type budgetReader struct {
+	r    io.ReaderAt
+	left int64
+}
+
+func (b *budgetReader) ReadAt(p []byte, off int64) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, errTooMuchWork
+	}
+	return b.r.ReadAt(p, off)
 }
 
 // comment returns the first compiler that .comment names.

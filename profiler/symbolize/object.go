@@ -55,6 +55,11 @@ type Object struct {
 
 	language, languageVersion string
 
+	// A separate debug file; see Collector.debugFile.
+	debugOnce   sync.Once
+	debug       *Object
+	debugCloser io.Closer
+
 	mu     sync.Mutex
 	faults []error // malformed tables
 	work   workBudget

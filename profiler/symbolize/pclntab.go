@@ -81,33 +81,57 @@ func (o *Object) scanGoTable() (*goTable, error) {
 	if s := o.file.Section(".go.buildinfo"); s == nil && len(o.file.Sections) > 0 {
 		return nil, errNoPclntab
 	}
+	left, chunks := maxCandidates, maxTable/scanChunk
 	for _, s := range o.segments {
-		if s.FileSize < 72 {
-			continue
-		}
-		b, err := o.readFile(s.Offset, min(s.FileSize, maxTable))
-		if err != nil {
-			continue
-		}
-		for _, magic := range []uint32{go120Magic, go118Magic} {
-			want := le.AppendUint32(nil, magic)
-			want = append(want, 0, 0)
-			for at := 0; at < len(b); {
-				i := bytes.Index(b[at:], want)
-				if i < 0 {
-					break
+		for at := uint64(0); at+72 <= s.FileSize && chunks > 0; at += scanChunk {
+			chunks--
+			b, err := o.readFile(s.Offset+at, min(s.FileSize-at, scanChunk+8))
+			if err != nil {
+				break
+			}
+			for _, i := range goHeaders(b, s.Address+at) {
+				if left--; left < 0 {
+					return nil, errNoPclntab
 				}
-				at += i
-				if (s.Address+uint64(at))%8 == 0 {
-					if t, err := newGoTable(o, b[at:], s.Address+uint64(at)); err == nil {
-						return t, nil
-					}
+				from := at + uint64(i)
+				whole, err := o.readFile(s.Offset+from, min(s.FileSize-from, maxTable))
+				if err != nil {
+					continue
 				}
-				at += len(want)
+				if t, err := newGoTable(o, whole, s.Address+from); err == nil {
+					return t, nil
+				}
 			}
 		}
 	}
 	return nil, errNoPclntab
+}
+
+// Bounds on the search for a pclntab: what is read at once, and how many places
+// that look like its header are looked at.
+const (
+	scanChunk     = 1 << 20
+	maxCandidates = 4
+)
+
+// goHeaders returns where in b, which stands at an address, the first 8 bytes
+// are those of a pclntab's header.
+func goHeaders(b []byte, address uint64) []int {
+	var found []int
+	for _, magic := range []uint32{go120Magic, go118Magic} {
+		want := append(le.AppendUint32(nil, magic), 0, 0)
+		for at := 0; at+8 <= len(b); at += len(want) {
+			i := bytes.Index(b[at:], want)
+			if i < 0 || at+i+8 > len(b) {
+				break
+			}
+			at += i
+			if (address+uint64(at))%8 == 0 && b[at+7] == 8 {
+				found = append(found, at)
+			}
+		}
+	}
+	return found
 }
 
 // newGoTable reads the header:
@@ -179,6 +203,7 @@ type goFunc struct {
 	name       uint32 // offset in names
 	unit       uint32 // index of its compilation unit's first file in units
 	file, line uint32 // offsets in pcs of the tables pc → file number, line
+	stack      uint32 // offset in pcs of the table pc → how far the stack pointer was moved
 	inlineTree uint32 // offset in pcs of the table pc → index in the inline tree; 0 if none
 	treeOffset uint32 // of the inline tree from go:func.*; valid if inlineTree != 0
 }
@@ -204,7 +229,7 @@ func (t *goTable) function(i int) (f goFunc, ok bool) {
 	b := t.table[off:]
 	f = goFunc{
 		entry: t.entry(i), end: t.entry(i + 1), name: le.Uint32(b[4:]),
-		file: le.Uint32(b[20:]), line: le.Uint32(b[24:]), unit: le.Uint32(b[32:]),
+		stack: le.Uint32(b[16:]), file: le.Uint32(b[20:]), line: le.Uint32(b[24:]), unit: le.Uint32(b[32:]),
 	}
 	if f.end < f.entry {
 		return f, false

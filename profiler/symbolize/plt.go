@@ -96,7 +96,7 @@ func addX86Stubs(t *symbolTable, s *elf.Section, b []byte, slots map[uint64]stri
 			}
 			slot := s.Addr + uint64(i) + 6 + uint64(int64(int32(le.Uint32(b[i+2:]))))
 			if name := slots[slot]; name != "" {
-				t.addName(s.Addr+uint64(at), uint64(size), name+"@plt")
+				t.addName(s.Addr+uint64(at), uint64(size), name+pltSuffix)
 			}
 			break
 		}
@@ -133,6 +133,6 @@ func addARM64Stubs(t *symbolTable, s *elf.Section, b []byte, slots map[uint64]st
 		if i+1 < len(stubs) {
 			end = stubs[i+1].start
 		}
-		t.addName(st.start, min(end-st.start, 24), st.name+"@plt")
+		t.addName(st.start, min(end-st.start, 24), st.name+pltSuffix)
 	}
 }

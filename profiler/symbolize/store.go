@@ -118,19 +118,19 @@ func (s *Store) lookup(m *trace.Mapping) *module {
 // use.
 type Resolver struct {
 	store  *Store
-	spaces *spaces
+	spaces *trace.Spaces
 }
 
 // Resolver returns a resolver for the addresses in the events of one cold
 // start: their mappings, forks and execs say what was where and when.
 func (s *Store) Resolver(events []trace.Event) *Resolver {
-	return &Resolver{store: s, spaces: newSpaces(events)}
+	return &Resolver{store: s, spaces: trace.NewSpaces(events)}
 }
 
 // Mapping returns what was mapped at a user address of a process at a time
 // (CLOCK_MONOTONIC), nil if nothing is known.
 func (r *Resolver) Mapping(pid int, at int64, address uint64) *trace.Mapping {
-	return r.spaces.mapping(pid, at, address)
+	return r.spaces.Mapping(pid, at, address)
 }
 
 // Resolve returns the location of an address of a process at a time
@@ -149,7 +149,7 @@ func (r *Resolver) Resolve(pid int, at int64, address uint64, kernel, returnAddr
 		}
 		return l
 	}
-	m := r.spaces.mapping(pid, at, address)
+	m := r.spaces.Mapping(pid, at, address)
 	if m == nil {
 		return Location{Address: address}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/initprof/initprof/profiler/trace"
+	"github.com/initprof/initprof/profiler/unwind"
 )
 
 func openFile(path string, _ *trace.Mapping) (io.ReaderAt, io.Closer, error) {
@@ -154,7 +155,7 @@ func TestSpacesFollowExecAndRemap(t *testing.T) {
 		&trace.Fork{Header: trace.Header{Time: 60, PID: 1}, ChildPID: 2},
 		mapping(1, 70, 0x1000, 0x3000, "/later"),
 	}
-	s := newSpaces(events)
+	s := trace.NewSpaces(events)
 	for _, q := range []struct {
 		pid     int
 		at      int64
@@ -176,7 +177,7 @@ func TestSpacesFollowExecAndRemap(t *testing.T) {
 		{3, 99, 0x1900, ""},
 	} {
 		got := ""
-		if m := s.mapping(q.pid, q.at, q.address); m != nil {
+		if m := s.Mapping(q.pid, q.at, q.address); m != nil {
 			got = m.Path
 		}
 		if got != q.want {
@@ -243,7 +244,7 @@ func TestKernelThatHidesItsAddresses(t *testing.T) {
 }
 
 func TestVDSO(t *testing.T) {
-	image, err := ReadVDSO()
+	image, err := unwind.ReadVDSO()
 	if err != nil {
 		unavailable(t, "%v", err)
 	}

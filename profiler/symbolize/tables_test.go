@@ -3,11 +3,16 @@ package symbolize
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/initprof/initprof/profiler/trace"
 )
 
 // objdump knows the stubs of a PLT too.
@@ -204,6 +209,48 @@ func TestSeparateDebugFiles(t *testing.T) {
 		if found != (len(frames) == 1 && frames[0].Function == "local_leaf" && frames[0].Line > 0) {
 			t.Errorf("%s: %v", path, frames)
 		}
+	}
+}
+
+// The subject's own view of the debug files comes before the host's, and a
+// file is opened once for all cold starts.
+func TestDebugFileIsThatOfTheSubjectAndReadOnce(t *testing.T) {
+	full := buildC(t, "chain.c", "-pie")
+	want := openObject(t, full)
+	id := want.Info.BuildID
+	root := t.TempDir() // the subject's
+	const inside = "/usr/lib/debug"
+	debug := filepath.Join(root, inside, ".build-id", id[:2], id[2:]+".debug")
+	if err := os.MkdirAll(filepath.Dir(debug), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	output(t, "objcopy", "--only-keep-debug", full, debug)
+	output(t, "objcopy", "--strip-all", full, filepath.Join(root, "program"))
+	opened := map[string]int{}
+	c := NewCollector(Options{Open: func(path string, m *trace.Mapping) (io.ReaderAt, io.Closer, error) {
+		f, err := os.Open(filepath.Join(root, path))
+		if err != nil {
+			return nil, nil, err
+		}
+		opened[path]++
+		return f, f, nil
+	}})
+	defer func() { _ = c.Close() }()
+	subject := openObject(t, filepath.Join(root, "program"))
+	for at, name := range []string{"local_leaf", "global_middle", "main"} {
+		address, _, _ := want.LookupFunc(name)
+		events := []trace.Event{mappingOf(subject, "/program", 1, int64(10*at+1), 0), stackEvent(1, int64(10*at+2), []uint64{address}, nil)}
+		summary, err := c.Collect(t.Context(), events)
+		if err != nil || summary.Named != 1 {
+			t.Errorf("%s: %+v %v", name, summary, err)
+		}
+		l := c.Store().Resolver(events).Resolve(1, int64(10*at+2), address, false, false)
+		if diff := cmp.Diff(want.Frames(address), l.Frames); diff != "" || l.Frames[0].Line == 0 {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	if n := opened[filepath.Join(inside, ".build-id", id[:2], id[2:]+".debug")]; n != 1 {
+		t.Errorf("the debug file was opened %d times: %v", n, opened)
 	}
 }
 

@@ -176,6 +176,9 @@ type Mark struct {
 	// points to: of runtime.doInit1, which gets a package's initTask, the
 	// address of the package's first init function. It means nothing else.
 	Value uint64
+	// Spent is how long noting it took, in nanoseconds: what it marks began so
+	// much later. 0: not known.
+	Spent int64
 }
 
 // FunctionCall is one call of a probed function that is not Go's. Its stack is
@@ -212,11 +215,23 @@ type Truncation uint8
 
 // The reasons of a truncated stack.
 const (
-	Complete        Truncation = iota // the walk reached a zero frame pointer or return address
+	Complete        Truncation = iota // the walk reached where the thread begins
 	TruncatedDepth                    // more frames than the capture keeps
 	TruncatedMemory                   // a frame could not be read
 	TruncatedFrame                    // the frame pointer leads nowhere: code without frame pointers
+	TruncatedNoCFI                    // code with neither unwinding tables nor frame pointers
+	TruncatedCopy                     // the caller lies beyond the part of the stack that was copied
+	TruncatedPage                     // a page of the stack could not be read
+	TruncatedCFI                      // the unwinding tables make no sense here
+	TruncatedLost                     // the copy of the stack found no room
 )
+
+// Truncations names the reasons of truncated stacks, as reports do.
+var Truncations = [...]string{
+	Complete: "", TruncatedDepth: "depth", TruncatedMemory: "memory", TruncatedFrame: "frame_pointer",
+	TruncatedNoCFI: "no_cfi", TruncatedCopy: "copy_too_short", TruncatedPage: "unreadable_page",
+	TruncatedCFI: "malformed_cfi", TruncatedLost: "copy_lost",
+}
 
 // Empty reports whether the stack has no frame.
 func (s Stack) Empty() bool { return len(s.Kernel) == 0 && len(s.User) == 0 }

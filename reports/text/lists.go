@@ -1,7 +1,9 @@
 package text
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/initprof/initprof/profiler/analysis"
@@ -124,6 +126,33 @@ func (p *printer) files(r *analysis.Report) {
 	}
 	p.print(t)
 	p.more(len(r.Files)-len(shown), "")
+}
+
+// imports prints the modules that were followed latest.
+func (p *printer) imports(r *analysis.Report) {
+	if len(r.Imports) == 0 {
+		return
+	}
+	modules := slices.Clone(r.Imports)
+	until := func(i analysis.Import) int64 {
+		if i.NS == nil {
+			return -1
+		}
+		return *i.NS
+	}
+	slices.SortStableFunc(modules, func(x, y analysis.Import) int { return cmp.Compare(until(y), until(x)) })
+	p.heading("imports", plural(len(modules), "module")+"; until next: until its thread opens another, so without what it imports")
+	t := &table{columns: []column{{name: "module", left: true, flex: true}, {name: "start"}, {name: "until next"}, {name: "probes"}, {name: "opens"}}}
+	shown := modules[:min(p.Rows, len(modules))]
+	for _, m := range shown {
+		ns := cell{"–", dim}
+		if m.NS != nil {
+			ns = cell{text: figure.Duration(float64(*m.NS))}
+		}
+		t.add(figure.Clean(m.Module), figure.Duration(float64(m.StartNS)), ns, figure.Count(m.Probes), figure.Count(m.Opens))
+	}
+	p.print(t)
+	p.more(len(modules)-len(shown), "")
 }
 
 func (p *printer) threads(r *analysis.Report) {

@@ -131,6 +131,7 @@ func Report(w io.Writer, r *analysis.Report, o Options) error {
 	p.faults(r)
 	p.requests(r)
 	p.files(r)
+	p.imports(r)
 	p.threads(r)
 	p.goroutines(r)
 	p.quality(r)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -109,20 +110,23 @@ type tracing struct {
 
 // ablation is each signal alone, beside what is always on.
 var ablation = []tracing{
-	{"processes and requests alone", capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
-	{"system calls alone", capture.Options{NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
-	{"system calls alone, no stacks", capture.Options{NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true, NoStacks: true}},
-	{"scheduling alone", capture.Options{NoSyscalls: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
-	{"faults alone", capture.Options{NoSyscalls: true, NoSched: true, NoSamples: true, NoGoroutines: true}},
-	{"faults alone, no stacks", capture.Options{NoSyscalls: true, NoSched: true, NoSamples: true, NoGoroutines: true, NoStacks: true}},
-	{"samples alone", capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoGoroutines: true}},
-	{"goroutines alone", capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true}},
-	{"goroutines alone, cheap", capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, CheapGoroutines: true}},
+	{"processes and requests alone", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
+	{"system calls alone", capture.Options{NoCalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
+	{"system calls alone, no stacks", capture.Options{NoCalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true, NoStacks: true}},
+	{"scheduling alone", capture.Options{NoCalls: true, NoSyscalls: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
+	{"faults alone", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoSamples: true, NoGoroutines: true}},
+	{"faults alone, no stacks", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoSamples: true, NoGoroutines: true, NoStacks: true}},
+	{"samples alone", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoFaults: true, NoGoroutines: true}},
+	{"goroutines alone", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true}},
+	{"goroutines alone, cheap", capture.Options{NoCalls: true, NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, CheapGoroutines: true}},
+	{"packages and runtime alone", capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
 }
 
 func prepare(command string, ablate bool) ([]*variant, error) {
-	goroutines, missing := planGoroutines(command)
-
+	plan, err := planProgram(command)
+	if err != nil {
+		return nil, err
+	}
 	all := []*variant{{name: "untraced"}, {name: "untraced again"}}
 	tracers := []tracing{
 		{"initprof, no samples or goroutines", capture.Options{NoSamples: true, NoGoroutines: true}},
@@ -139,7 +143,11 @@ func prepare(command string, ablate bool) ([]*variant, error) {
 		if err != nil {
 			return nil, err
 		}
-		tracer.WatchGoroutines(goroutines, missing)
+		tracer.WatchGoroutines(plan.goroutines, plan.missing)
+		if err := tracer.TrustFramePointers(plan.framed); err != nil {
+			return nil, err
+		}
+		tracer.AttachPoints(plan.pointsFor(t.opts))
 		all = append(all, &variant{name: t.name, tracer: tracer})
 	}
 	if ablate {
@@ -163,7 +171,15 @@ func prepare(command string, ablate bool) ([]*variant, error) {
 	return all, nil
 }
 
-func planGoroutines(command string) (*probe.Goroutines, error) {
+// program is what is to be probed of the subject, as record plans it.
+type program struct {
+	goroutines *probe.Goroutines
+	missing    error
+	framed     probe.Framed
+	points     []capture.Point
+}
+
+func planProgram(command string) (*program, error) {
 	f, err := os.Open(command)
 	if err != nil {
 		return nil, err
@@ -174,11 +190,26 @@ func planGoroutines(command string) (*probe.Goroutines, error) {
 		return nil, err
 	}
 	language, version := o.Language()
-	plan, err := probe.PlanGoroutines(probe.Program{Object: o, Arch: o.Info.Machine, Go: language == symbolize.LanguageGo}, o, version)
-	if plan != nil {
-		plan.Path = command
+	p := probe.Program{
+		Object: o, Entry: o.Info.Entry, Dynamic: o.Info.Interpreter != "", Arch: o.Info.Machine, Go: language == symbolize.LanguageGo,
 	}
-	return plan, err
+	plan := &program{framed: p.Framed()}
+	if plan.goroutines, plan.missing = probe.PlanGoroutines(p, o, version); plan.goroutines != nil {
+		plan.goroutines.Path = command
+	}
+	for _, point := range probe.For(p).Points {
+		plan.points = append(plan.points, capture.Point{Path: command, Point: point})
+	}
+	return plan, nil
+}
+
+func (p *program) pointsFor(o capture.Options) []capture.Point {
+	if !o.NoCalls {
+		return p.points
+	}
+	return slices.DeleteFunc(slices.Clone(p.points), func(x capture.Point) bool {
+		return x.Action.IsCall() || x.Action == probe.RecordGo
+	})
 }
 
 func (v *variant) measure(stamper string, command []string, counts bool) error {
@@ -208,7 +239,7 @@ func (v *variant) measure(stamper string, command []string, counts bool) error {
 	v.ns = append(v.ns, r.FirstNext-at)
 	if r.Raw != nil {
 		h := r.Raw.Hits
-		v.events += h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks + h.Goroutines
+		v.events += h.Syscalls + h.Sched + h.Faults/2 + h.Samples + h.Marks + h.Calls/2 + h.Goroutines
 		v.lost += r.Raw.Losses.Total()
 	}
 	return nil

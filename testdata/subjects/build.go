@@ -24,10 +24,35 @@ const (
 	GoExtension     = "go-extension"     // net/http, static, not stripped
 	GoStripped      = "go-stripped"      // the same, stripped of symbols and DWARF
 	GoFunction      = "bootstrap"        // a function on aws-lambda-go
+	RustExtension   = "rust-extension"   // tokio, reqwest, rustls, jemalloc; with symbols and line tables
+	RustStripped    = "rust-stripped"    // the same, stripped; RustExtension serves as its --symbols
+	RustH7          = "rust-h7"          // stripped, with all symbols bound at load
+	RustH16         = "rust-h16"         // stripped, jemalloc with one arena
+	RustMusl        = "rust-musl"        // stripped, static on musl
+	PythonFunction  = "python-function"  // a virtual environment: PythonCommand
+	NodeFunction    = "node-function"    // a folder: NodeCommand
 )
 
+// PythonCommand starts the function in the folder that Build or Compile gives.
+func PythonCommand(dir string) []string {
+	return []string{filepath.Join(dir, "bin", "python"), "-m", "awslambdaric", "handler.handler"}
+}
+
+// NodeCommand starts the function in the folder that Build or Compile gives.
+func NodeCommand(dir string) []string {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		node = "node"
+	}
+	return []string{node, filepath.Join(dir, "bootstrap.js")}
+}
+
 // All lists the programs in the order in which they are built.
-var All = []string{Extension, ExtensionStatic, Script, GoExtension, GoStripped, GoFunction}
+var All = []string{
+	Extension, ExtensionStatic, Script, GoExtension, GoStripped, GoFunction,
+	RustExtension, RustStripped, RustH7, RustH16, RustMusl,
+	PythonFunction, NodeFunction,
+}
 
 // ErrUnavailable is wrapped by errors that say which tool a program lacks.
 var ErrUnavailable = errors.New("subject cannot be built here")
@@ -84,6 +109,12 @@ func Compile(dir, name string, opts Options) (string, error) {
 		return to, compileGo(filepath.Join(from, "go", "extension"), to, opts, "-ldflags=-s -w")
 	case GoFunction:
 		return to, compileGo(filepath.Join(from, "go-function"), to, opts)
+	case RustExtension, RustStripped, RustH7, RustH16, RustMusl:
+		return to, compileRust(from, to, name, opts)
+	case PythonFunction:
+		return to, compilePython(from, to)
+	case NodeFunction:
+		return to, copyNode(from, to)
 	}
 	return "", fmt.Errorf("no subject is named %q (known: %q)", name, All)
 }

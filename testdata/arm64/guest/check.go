@@ -21,6 +21,8 @@ func check(steps []string) int {
 			err = command("/bin/bpf.test", "-test.v")
 		case "capture":
 			err = captureCheck()
+		case "stacks":
+			err = command("/bin/capture.test", "-test.v", "-test.run", "TestChainsAreWhole")
 		case "record":
 			err = errors.Join(recordCheck(recordCase{
 				name: "dynamic C extension", subject: []string{"/subjects/extension", "getppid", "1000"},
@@ -31,6 +33,8 @@ func check(steps []string) int {
 				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
 				calls:  map[string]float64{"execve": 1, "listen": 1},
 			}))
+		case "startup":
+			err = startupCheck()
 		default:
 			err = errors.New("no such step")
 		}

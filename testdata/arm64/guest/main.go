@@ -19,7 +19,7 @@ func main() {
 	if os.Getpid() != 1 {
 		// Outside its own machine it changes nothing.
 		if len(os.Args) < 2 {
-			fmt.Fprintln(os.Stderr, "usage: check bpf|capture|record …")
+			fmt.Fprintln(os.Stderr, "usage: check bpf|capture|stacks|record|startup …")
 			os.Exit(2)
 		}
 		os.Exit(check(os.Args[1:]))
@@ -110,7 +110,7 @@ func boot() error {
 		return err
 	}
 	cmd := exec.Command("/check", strings.Fields(string(steps))...)
-	cmd.Env = []string{"PATH=/bin", "HOME=/tmp", "INITPROF_FORBID_SKIP=1"}
+	cmd.Env = []string{"PATH=/bin", "HOME=/tmp", "INITPROF_FORBID_SKIP=1", "INITPROF_CHAINS=/chains"}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 	return cmd.Run()
 }

@@ -1,32 +1,30 @@
-package symbolize
+package trace
 
 import (
 	"math/rand/v2"
 	"testing"
-
-	"github.com/initprof/initprof/profiler/trace"
 )
 
 // Mappings that lie over one another give what a search of all of them gives.
 func TestSpacesAgreeWithASearchOfAllMappings(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
-		var events []trace.Event
-		var all []*trace.Mapping
+		var events []Event
+		var all []*Mapping
 		for i := range 40 {
 			start := random.Uint64N(64)
-			m := &trace.Mapping{
-				Header: trace.Header{Time: int64(10 * (i + 1)), PID: 1},
+			m := &Mapping{
+				Header: Header{Time: int64(10 * (i + 1)), PID: 1},
 				Start:  start, Limit: start + random.Uint64N(20),
 			}
 			all = append(all, m)
 			events = append(events, m)
 		}
 		random.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
-		s := newSpaces(events)
+		s := NewSpaces(events)
 		for address := range uint64(90) {
 			at := int64(random.Uint64N(450))
-			var want *trace.Mapping
+			var want *Mapping
 			for _, m := range all {
 				if address < m.Start || address >= m.Limit {
 					continue
@@ -35,7 +33,7 @@ func TestSpacesAgreeWithASearchOfAllMappings(t *testing.T) {
 					want = m
 				}
 			}
-			if got := s.mapping(1, at, address); got != want {
+			if got := s.Mapping(1, at, address); got != want {
 				t.Fatalf("%#x at %d: %+v, want %+v", address, at, got, want)
 			}
 		}
@@ -44,13 +42,13 @@ func TestSpacesAgreeWithASearchOfAllMappings(t *testing.T) {
 
 // A process that maps one range over and over, or forks from itself, ends.
 func TestSpacesAreBounded(t *testing.T) {
-	var events []trace.Event
+	var events []Event
 	for i := range 50_000 {
 		events = append(events,
-			&trace.Mapping{Header: trace.Header{Time: int64(i), PID: 1}, Start: uint64(i), Limit: 1 << 40},
-			&trace.Fork{Header: trace.Header{Time: int64(i), PID: 1 + i%3}, ChildPID: 1 + (i+1)%3})
+			&Mapping{Header: Header{Time: int64(i), PID: 1}, Start: uint64(i), Limit: 1 << 40},
+			&Fork{Header: Header{Time: int64(i), PID: 1 + i%3}, ChildPID: 1 + (i+1)%3})
 	}
-	s := newSpaces(events)
-	s.mapping(1, 1<<40, 5)
-	s.mapping(2, 1<<40, 1<<39)
+	s := NewSpaces(events)
+	s.Mapping(1, 1<<40, 5)
+	s.Mapping(2, 1<<40, 1<<39)
 }

@@ -1,14 +1,12 @@
-package symbolize
+package trace
 
 import (
 	"cmp"
 	"slices"
-
-	"github.com/initprof/initprof/profiler/trace"
 )
 
-// spaces are the address spaces of a cold start's processes over time.
-type spaces struct {
+// Spaces are the address spaces of a cold start's processes over time.
+type Spaces struct {
 	epochs map[int][]*space // by PID, in order of their start
 }
 
@@ -28,37 +26,40 @@ type spaceSegment struct {
 }
 
 type layer struct {
-	mapping *trace.Mapping
+	mapping *Mapping
 	below   *layer
 }
 
 // maxLayers bounds the memory of mappings that lie over one another.
 const maxLayers = 1 << 20
 
+// VDSO is the path of the vDSO's mapping.
+const VDSO = "[vdso]"
+
 // vdsoSize is the room that a vDSO is given when only its start is known: two
 // pages hold that of x86-64 and of arm64.
 const vdsoSize = 2 * 4096
 
-// newSpaces follows mappings, forks and execs. A new program's own mappings
+// NewSpaces follows mappings, forks and execs. A new program's own mappings
 // come before its Exec event, which the kernel raises when it has been loaded;
 // the address space changes at the entry of the execve that did it.
-func newSpaces(events []trace.Event) *spaces {
-	s := &spaces{epochs: map[int][]*space{}}
+func NewSpaces(events []Event) *Spaces {
+	s := &Spaces{epochs: map[int][]*space{}}
 	type step struct {
 		at    int64
-		event trace.Event
+		event Event
 	}
 	var steps []step
-	byPID := map[int][]trace.Event{} // what tells when an exec began
+	byPID := map[int][]Event{} // what tells when an exec began
 	execs := 0
 	for _, e := range events {
-		if _, ok := e.(*trace.Exec); ok {
+		if _, ok := e.(*Exec); ok {
 			execs++
 		}
 	}
 	for _, e := range events {
 		switch e.(type) {
-		case *trace.Syscall, *trace.Exec, *trace.Fork, *trace.Exit, *trace.Mark:
+		case *Syscall, *Exec, *Fork, *Exit, *Mark:
 			if execs > 0 {
 				byPID[e.Head().PID] = append(byPID[e.Head().PID], e)
 			}
@@ -66,15 +67,15 @@ func newSpaces(events []trace.Event) *spaces {
 	}
 	for _, e := range events {
 		switch e := e.(type) {
-		case *trace.Mapping, *trace.Fork:
+		case *Mapping, *Fork:
 			steps = append(steps, step{e.Head().Time, e})
-		case *trace.Exec:
+		case *Exec:
 			steps = append(steps, step{execStart(byPID[e.PID], e), e})
 		}
 	}
 	// Of one instant, a fork comes before what is known to be mapped since.
 	fork := func(s step) int {
-		if _, ok := s.event.(*trace.Fork); ok {
+		if _, ok := s.event.(*Fork); ok {
 			return 0
 		}
 		return 1
@@ -84,20 +85,20 @@ func newSpaces(events []trace.Event) *spaces {
 	})
 	for _, step := range steps {
 		switch e := step.event.(type) {
-		case *trace.Mapping:
+		case *Mapping:
 			s.latest(e.PID).add(e)
-		case *trace.Fork:
+		case *Fork:
 			if e.ChildPID != e.PID {
 				child := &space{from: e.Time, parent: s.latest(e.PID), forked: e.Time}
 				s.epochs[e.ChildPID] = append(s.epochs[e.ChildPID], child)
 			}
-		case *trace.Exec:
+		case *Exec:
 			fresh := &space{from: step.at}
 			s.epochs[e.PID] = append(s.epochs[e.PID], fresh)
 			if e.VDSO != 0 {
-				fresh.add(&trace.Mapping{
-					Header: trace.Header{Time: e.Time, PID: e.PID, TID: e.TID},
-					Start:  e.VDSO, Limit: e.VDSO + vdsoSize, Prot: trace.ProtRead | trace.ProtExec, Path: VDSOModule,
+				fresh.add(&Mapping{
+					Header: Header{Time: e.Time, PID: e.PID, TID: e.TID},
+					Start:  e.VDSO, Limit: e.VDSO + vdsoSize, Prot: ProtRead | ProtExec, Path: VDSO,
 				})
 			}
 		}
@@ -108,14 +109,14 @@ func newSpaces(events []trace.Event) *spaces {
 // execStart returns the instant at which an exec gave up the old address space:
 // the entry of the call with a path that was under way at the Exec; where that
 // was not seen, the last thing that the process did before.
-func execStart(events []trace.Event, exec *trace.Exec) int64 {
+func execStart(events []Event, exec *Exec) int64 {
 	start := int64(0)
 	for _, e := range events {
 		h := e.Head()
 		if h.Time >= exec.Time {
 			continue
 		}
-		if c, ok := e.(*trace.Syscall); ok {
+		if c, ok := e.(*Syscall); ok {
 			switch {
 			case c.Path != "" && c.Time != 0 && c.End >= exec.Time:
 				return c.Time
@@ -130,7 +131,7 @@ func execStart(events []trace.Event, exec *trace.Exec) int64 {
 }
 
 // latest returns a process's newest address space and makes one if none is known.
-func (s *spaces) latest(pid int) *space {
+func (s *Spaces) latest(pid int) *space {
 	if e := s.epochs[pid]; len(e) > 0 {
 		return e[len(e)-1]
 	}
@@ -139,10 +140,10 @@ func (s *spaces) latest(pid int) *space {
 	return first
 }
 
-// mapping returns what was mapped at an address of a process at a time: the
+// Mapping returns what was mapped at an address of a process at a time: the
 // latest mapping made by then. If there was none by then it is the first made
 // later, since a mapping's record can come after an event that needs it.
-func (s *spaces) mapping(pid int, at int64, address uint64) *trace.Mapping {
+func (s *Spaces) Mapping(pid int, at int64, address uint64) *Mapping {
 	epochs := s.epochs[pid]
 	if len(epochs) == 0 {
 		return nil
@@ -161,12 +162,12 @@ func (s *spaces) mapping(pid int, at int64, address uint64) *trace.Mapping {
 	return nil
 }
 
-func (s *space) find(at int64, address uint64) *trace.Mapping {
+func (s *space) find(at int64, address uint64) *Mapping {
 	i := s.search(address)
 	if i == len(s.segments) || address < s.segments[i].start {
 		return nil
 	}
-	var first *trace.Mapping
+	var first *Mapping
 	for l := s.segments[i].top; l != nil; l = l.below {
 		first = l.mapping
 		if l.mapping.Time <= at {
@@ -188,7 +189,7 @@ func (s *space) search(address uint64) int {
 }
 
 // add lays a mapping over what is there.
-func (s *space) add(m *trace.Mapping) {
+func (s *space) add(m *Mapping) {
 	if m.Limit <= m.Start {
 		return
 	}
@@ -217,7 +218,7 @@ func (s *space) add(m *trace.Mapping) {
 	s.segments = slices.Replace(s.segments, i, j, fresh...)
 }
 
-func (s *space) cover(start, limit uint64, m *trace.Mapping, below *layer) spaceSegment {
+func (s *space) cover(start, limit uint64, m *Mapping, below *layer) spaceSegment {
 	if s.layers++; s.layers > maxLayers {
 		below = nil
 	}

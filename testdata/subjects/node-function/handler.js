@@ -1,0 +1,4 @@
+'use strict';
+const greeting = require('greeting');
+
+exports.handler = async (event) => ({ text: greeting(event) });
