@@ -255,6 +255,9 @@ func criticalPath(c ColdStart) []PathStep {
 		}
 		if x.Goroutine != nil && x.Goroutine.ID != 0 {
 			step.Goroutine = new(x.Goroutine.ID)
+			if f := startFunction(c.Names, x.Goroutine); f != unknownFunction {
+				step.GoroutineFunction = f
+			}
 		}
 		if open == nil || !alike(open, &step) {
 			flush()

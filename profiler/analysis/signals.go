@@ -68,17 +68,19 @@ type Overlap struct {
 
 // PathStep is one step of the critical path of one cold start.
 type PathStep struct {
-	StartNS        int64    `json:"start_ns"` // since t0
-	NS             int64    `json:"ns"`
-	Phase          string   `json:"phase"`
-	Category       string   `json:"category"`
-	State          string   `json:"state"`
-	Thread         string   `json:"thread"`
-	Goroutine      *uint64  `json:"goroutine,omitzero"`
-	Waker          string   `json:"waker,omitempty"`
-	WaitsFor       string   `json:"waits_for,omitempty"`
-	RunnableBehind string   `json:"runnable_behind,omitempty"`
-	Stack          []string `json:"stack"` // leaf first
+	StartNS   int64   `json:"start_ns"` // since t0
+	NS        int64   `json:"ns"`
+	Phase     string  `json:"phase"`
+	Category  string  `json:"category"`
+	State     string  `json:"state"`
+	Thread    string  `json:"thread"`
+	Goroutine *uint64 `json:"goroutine,omitzero"`
+	// GoroutineFunction is what the goroutine began with.
+	GoroutineFunction string   `json:"goroutine_function,omitempty"`
+	Waker             string   `json:"waker,omitempty"`
+	WaitsFor          string   `json:"waits_for,omitempty"`
+	RunnableBehind    string   `json:"runnable_behind,omitempty"`
+	Stack             []string `json:"stack"` // leaf first
 }
 
 // Binding is the work of the dynamic linker.

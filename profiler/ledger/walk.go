@@ -285,7 +285,7 @@ func (w *walk) onGoroutine(g *trace.GoroutineLife, at int64) segment {
 			w.readied(&s, g, n)
 		}
 	case trace.GoCanRun:
-		s.state, s.behind = trace.StateRunnable, w.scheduledBehind(g, n)
+		w.scheduled(&s, g, n)
 	default:
 		if i.Thread.Start < at && at <= i.Thread.End {
 			return w.onThread(i.Thread, at, i.Start, g)
@@ -314,18 +314,27 @@ func (w *walk) born(s *segment, g *trace.GoroutineLife, first *trace.GoInterval)
 	}
 }
 
-// scheduledBehind names what the thread did that ran a goroutine next, while
-// the goroutine waited for it.
-func (w *walk) scheduledBehind(g *trace.GoroutineLife, n int) string {
-	i := &g.Intervals[n]
-	if n+1 < len(g.Intervals) {
-		if t := g.Intervals[n+1].Thread; t != nil {
-			if other := t.GoroutineAt((i.Start + i.End) / 2); other != nil && other != g {
-				return w.goroutineName(other)
-			}
-		}
+// scheduled is the last part of a goroutine's wait for the Go scheduler: it is
+// behind whatever kept the thread that ran it next.
+func (w *walk) scheduled(s *segment, g *trace.GoroutineLife, n int) {
+	s.state, s.behind = trace.StateRunnable, "Go's scheduler"
+	if n+1 >= len(g.Intervals) || g.Intervals[n+1].Thread == nil {
+		return
 	}
-	return "Go's scheduler"
+	t := g.Intervals[n+1].Thread
+	part := w.onThread(t, s.to, s.from, nil)
+	if part.interval == nil {
+		return
+	}
+	s.from = max(s.from, part.from)
+	switch other := t.GoroutineAt(s.to - 1); {
+	case part.state == trace.StateRunnable:
+		s.behind = part.behind
+	case part.state == trace.StateWaiting:
+		s.behind = "a thread that slept"
+	case other != nil && other != g:
+		s.behind = w.goroutineName(other)
+	}
 }
 
 func (w *walk) goroutineName(g *trace.GoroutineLife) string {
