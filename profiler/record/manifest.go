@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	pprofile "github.com/google/pprof/profile"
@@ -133,13 +134,23 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 	c.Phases = found
 	if c.Timeline != nil && found != nil {
 		c.Startup = startup.Compute(startup.Input{Timeline: c.Timeline, Phases: found, Resolver: resolver, Facts: r.Objects})
-		// A mistake in it fails the report, which checks it again.
-		c.Ledger, _ = ledger.Compute(ledger.Input{
-			Timeline: c.Timeline, Phases: found, Startup: c.Startup, Names: resolver, Rules: r.Rules,
-			Goroutines: c.Goroutines == analysis.GoroutinesFull,
-		})
+		if in := r.ledgerInput(c, resolver); in != nil {
+			c.Ledger, _ = ledger.Compute(*in) // a mistake in it fails the report, which checks it again
+		}
 	}
 	return c, resolver, warnings
+}
+
+// ledgerInput is what the account of a cold start is made of, nil where waits
+// were not recorded: what a thread does then is not known.
+func (r *Run) ledgerInput(c analysis.ColdStart, names *symbolize.Resolver) *ledger.Input {
+	if s := r.Manifest.Head.Settings.Signals; c.Timeline == nil || c.Phases == nil || s != nil && !slices.Contains(s, string(profile.OffCPU)) {
+		return nil
+	}
+	return &ledger.Input{
+		Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Names: names, Rules: r.Rules,
+		Goroutines: c.Goroutines == analysis.GoroutinesFull,
+	}
 }
 
 // Report computes the report of all cold starts, or of one, counted from 1.
@@ -208,7 +219,7 @@ func (r *Run) profiles() *profile.Builder {
 		if e.LostEvents != nil {
 			lost = uint64(*e.LostEvents)
 		}
-		b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Symbolizer: resolver, Lost: lost})
+		b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Ledger: c.Ledger, Symbolizer: resolver, Lost: lost})
 	}
 	return b
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/launch"
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/probe"
@@ -35,8 +36,9 @@ type Options struct {
 	Out       string // the run's directory
 	Replace   bool   // an existing run at Out
 	Capture   capture.Options
-	NoTracing bool   // --signals none
-	Symbols   string // unstripped twin of the subject
+	NoTracing bool          // --signals none
+	Rules     *ledger.Rules // of categories; nil: the built-in ones
+	Symbols   string        // unstripped twin of the subject
 	// StepProbes allows probes on instructions that the kernel single-steps.
 	StepProbes bool
 	PageCold   bool
@@ -469,7 +471,7 @@ func (s *session) profiles() error {
 	if s.opts.NoTracing {
 		return nil
 	}
-	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols(), Objects: s.objects}
+	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols(), Objects: s.objects, Rules: s.opts.Rules}
 	profiles := run.profiles()
 	for _, signal := range profile.Signals {
 		if err := s.write(profileName(signal), func(w io.Writer) error { return profiles.Write(signal, w) }); err != nil {
