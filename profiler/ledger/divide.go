@@ -351,13 +351,31 @@ func (d *divider) measure(s segment, steps []Step) {
 
 // overlapped sums up what the subject ran on CPUs off the path.
 func (d *divider) overlapped(path []segment) []Overlap {
+	sums := map[string]int64{}
+	d.beside(path, func(x *Step) {
+		sums[x.Category] += x.NS() - x.MeasurementNS
+		sums[Measurement] += x.MeasurementNS
+	})
+	var all []Overlap
+	for category, ns := range sums {
+		if ns > 0 {
+			all = append(all, Overlap{category, ns})
+		}
+	}
+	slices.SortFunc(all, func(x, y Overlap) int {
+		return cmp.Or(cmp.Compare(y.NS, x.NS), cmp.Compare(x.Category, y.Category))
+	})
+	return all
+}
+
+// beside yields what the subject ran on CPUs off the path.
+func (d *divider) beside(path []segment, yield func(*Step)) {
 	taken := map[*trace.Thread][][2]int64{}
 	for _, s := range path {
 		if s.thread != nil {
 			taken[s.thread] = append(taken[s.thread], [2]int64{s.from, s.to})
 		}
 	}
-	sums := map[string]int64{}
 	for _, t := range d.Timeline.Threads {
 		on := taken[t]
 		for i := range t.Between(d.Phases.Start, d.Phases.End) {
@@ -371,9 +389,9 @@ func (d *divider) overlapped(path []segment) []Overlap {
 					if d.Goroutines {
 						s.life = t.GoroutineAt(at)
 					}
-					for _, x := range d.divide(s) {
-						sums[x.Category] += x.NS() - x.MeasurementNS
-						sums[Measurement] += x.MeasurementNS
+					steps := d.divide(s)
+					for n := range steps {
+						yield(&steps[n])
 					}
 				}
 			}
@@ -387,14 +405,4 @@ func (d *divider) overlapped(path []segment) []Overlap {
 			free(i.End)
 		}
 	}
-	var all []Overlap
-	for category, ns := range sums {
-		if ns > 0 {
-			all = append(all, Overlap{category, ns})
-		}
-	}
-	slices.SortFunc(all, func(x, y Overlap) int {
-		return cmp.Or(cmp.Compare(y.NS, x.NS), cmp.Compare(x.Category, y.Category))
-	})
-	return all
 }

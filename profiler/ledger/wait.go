@@ -90,7 +90,7 @@ func (w *walk) wakerOf(k *trace.Waking) *trace.Thread {
 // asked lets a wait begin when the request was sent, at its sender, where that
 // was after the waiter began to wait.
 func (w *walk) asked(s *segment, c *carrier, began int64) {
-	s.wait, s.waitsFor = WaitRequest, "request "+c.name
+	s.wait, s.waitsFor, s.sent = WaitRequest, "request "+c.name, c
 	if sent := min(c.Until, s.to); sent > began {
 		s.cause, s.causeAt = w.actorOn(c.Thread, sent), sent
 	}

@@ -31,6 +31,7 @@ type segment struct {
 	causeAt  int64
 	through  *trace.Thread // that carried a wake-up from causeAt to the segment's end
 	waker    string
+	sent     *carrier // the request whose answer ended the wait
 	wait     WaitKind
 	waitsFor string
 
