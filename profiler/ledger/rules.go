@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -46,13 +47,13 @@ type rule struct {
 var builtIn []byte
 
 // BuiltIn returns the rules that initprof brings along.
-func BuiltIn() *Rules {
+var BuiltIn = sync.OnceValue(func() *Rules {
 	r, err := ParseRules(nil)
 	if err != nil {
 		panic(err) // a test reads them
 	}
 	return r
-}
+})
 
 // ParseRules returns the rules of a YAML document, if any, followed by the
 // built-in ones.
