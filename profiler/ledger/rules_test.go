@@ -82,6 +82,11 @@ func TestRules(t *testing.T) {
 		{want: "network", s: situation{phase: "register"}, stack: "hyper::client::send tokio::runtime::block_on"},
 		{want: "threads", s: situation{phase: "next", state: trace.StateKernel, syscall: "clone3"}, stack: "__clone3 pthread_create main"},
 		{want: "threads", s: situation{phase: "next"}, stack: "tokio::runtime::builder::build main"},
+		{want: "config", s: situation{phase: "next"}, stack: "example.com/ext/changes.Parse main.main"},
+		{want: "network", s: situation{phase: "next"}, stack: "runtime.concatstrings example.com/ext/api.(*Client).Register main.main"},
+		{want: "allocator-setup", s: situation{phase: "next"}, stack: "runtime.(*mcentral).grow runtime.mallocgc compute main.main"},
+		{want: "config", s: situation{phase: "next"}, stack: "runtime.(*mcentral).grow runtime.mallocgc os.Getenv main.main"},
+		{want: "threads", s: situation{phase: "next"}, stack: "runtime.copystack runtime.newstack runtime.morestack"},
 		{want: "other", s: situation{phase: "next", state: trace.StateUser}, stack: "compute main.main runtime.main"},
 		{want: "other", s: situation{phase: "next", state: trace.StateUser}},
 	} {
