@@ -179,6 +179,9 @@ func (w *walk) last() *actor {
 			}
 		}
 	}
+	if sender == nil && len(w.Timeline.Threads) > 0 {
+		sender = w.Timeline.Threads[0]
+	}
 	if sender == nil {
 		return nil
 	}
