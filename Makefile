@@ -10,7 +10,7 @@ TOOLS := $(CURDIR)/bin/tools
 # sudo only where it is needed, and said so: make prints the command.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps build run test test-arm64 loaders subjects lint generate bench fmt
+.PHONY: help deps build run test test-arm64 loaders subjects lint generate bench load-extension fmt
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,7 @@ help: ## what can be made
 deps: ## install what the other targets lack (apt or dnf), printing each command
 	@./.ci/deps
 
-build: ## bin/initprof and bin/initprof-extension; needs Go alone
+build: appsec-helper ## bin/initprof, bin/initprof-extension and its helper for AppSec; needs Go alone
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/initprof .
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/initprof-extension ./extension/cmd/initprof-extension
 
@@ -41,6 +41,7 @@ lint: ## gofumpt, golangci-lint with the import rule, clang-format
 	@./.ci/tools $(TOOLS) $(LINT_VERSION) $(GOFUMPT_VERSION)
 	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
 	$(TOOLS)/golangci-lint run ./...
+	cd extension/appsec/helper && $(TOOLS)/golangci-lint run -c $(CURDIR)/.golangci.yml --build-tags appsec ./...
 	clang-format --dry-run -Werror bpf/src/*
 
 fmt: ## format Go and C
@@ -54,5 +55,8 @@ generate: ## rebuild the BPF objects and bindings (clang, llvm-strip, libbpf's h
 bench: build ## what watching costs: untraced, initprof, perf and strace, interleaved
 	$(GO) build -o build/bench ./testdata/bench
 	$(SUDO) build/bench -n 30 $(BIN)/initprof-extension
+
+load-extension: ## 100,000 packets/s and 1,000 traces/s on the extension, beside good and bad intakes
+	INITPROF_LOAD_SECONDS=10 $(GO) test -count=1 -v -timeout 10m -run TestLoad ./extension/internal/load
 
 -include extension/variants.mk

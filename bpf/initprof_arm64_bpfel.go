@@ -221,7 +221,8 @@ type InitprofFaultRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -291,7 +292,8 @@ type InitprofOpenCalls struct {
 		Chunk  struct {
 			_     structs.HostLayout
 			Base  uint64
-			Words [64]uint64
+			Size  uint64
+			Words [256]uint64
 		}
 	}
 	Text InitprofTextRecord
@@ -304,7 +306,8 @@ type InitprofParking struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 	G [40]uint64
 }
@@ -316,7 +319,8 @@ type InitprofSampleRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -334,7 +338,8 @@ type InitprofSwitchRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -355,7 +360,8 @@ type InitprofSyscallRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 

@@ -221,7 +221,8 @@ type InitprofFaultRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -291,7 +292,8 @@ type InitprofOpenCalls struct {
 		Chunk  struct {
 			_     structs.HostLayout
 			Base  uint64
-			Words [64]uint64
+			Size  uint64
+			Words [256]uint64
 		}
 	}
 	Text InitprofTextRecord
@@ -304,7 +306,8 @@ type InitprofParking struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 	G [40]uint64
 }
@@ -316,7 +319,8 @@ type InitprofSampleRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -334,7 +338,8 @@ type InitprofSwitchRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -355,7 +360,8 @@ type InitprofSyscallRecord struct {
 	Chunk  struct {
 		_     structs.HostLayout
 		Base  uint64
-		Words [64]uint64
+		Size  uint64
+		Words [256]uint64
 	}
 }
 
@@ -451,6 +457,8 @@ const (
 	InitprofProgHrtimerExpireExit  = "hrtimer_expire_exit"
 	InitprofProgIrqHandlerEntry    = "irq_handler_entry"
 	InitprofProgIrqHandlerExit     = "irq_handler_exit"
+	InitprofProgPageFaultKernel    = "page_fault_kernel"
+	InitprofProgPageFaultUser      = "page_fault_user"
 	InitprofProgSample             = "sample"
 	InitprofProgSchedProcessExec   = "sched_process_exec"
 	InitprofProgSchedProcessExit   = "sched_process_exit"
@@ -549,6 +557,8 @@ type InitprofProgramSpecs struct {
 	HrtimerExpireExit  *ebpf.ProgramSpec `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.ProgramSpec `ebpf:"irq_handler_entry"`
 	IrqHandlerExit     *ebpf.ProgramSpec `ebpf:"irq_handler_exit"`
+	PageFaultKernel    *ebpf.ProgramSpec `ebpf:"page_fault_kernel"`
+	PageFaultUser      *ebpf.ProgramSpec `ebpf:"page_fault_user"`
 	Sample             *ebpf.ProgramSpec `ebpf:"sample"`
 	SchedProcessExec   *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
 	SchedProcessExit   *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
@@ -710,6 +720,8 @@ type InitprofPrograms struct {
 	HrtimerExpireExit  *ebpf.Program `ebpf:"hrtimer_expire_exit"`
 	IrqHandlerEntry    *ebpf.Program `ebpf:"irq_handler_entry"`
 	IrqHandlerExit     *ebpf.Program `ebpf:"irq_handler_exit"`
+	PageFaultKernel    *ebpf.Program `ebpf:"page_fault_kernel"`
+	PageFaultUser      *ebpf.Program `ebpf:"page_fault_user"`
 	Sample             *ebpf.Program `ebpf:"sample"`
 	SchedProcessExec   *ebpf.Program `ebpf:"sched_process_exec"`
 	SchedProcessExit   *ebpf.Program `ebpf:"sched_process_exit"`
@@ -751,6 +763,8 @@ func (p *InitprofPrograms) Close() error {
 		p.HrtimerExpireExit,
 		p.IrqHandlerEntry,
 		p.IrqHandlerExit,
+		p.PageFaultKernel,
+		p.PageFaultUser,
 		p.Sample,
 		p.SchedProcessExec,
 		p.SchedProcessExit,

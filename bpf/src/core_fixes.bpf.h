@@ -8,10 +8,11 @@ struct task_struct___before_5_14 {
 	long state;
 } core;
 
+/* Of a task that a tracepoint gave. */
 static __always_inline __u32 task_state(struct task_struct *task)
 {
 	if (bpf_core_field_exists(task->__state))
-		return BPF_CORE_READ(task, __state);
+		return task->__state;
 	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
 }
 

@@ -213,6 +213,7 @@ struct task_struct {
 	unsigned long maj_flt;
 	struct pid *thread_pid;
 	struct thread_struct thread;
+	int pagefault_disabled;
 } core;
 
 struct linux_binprm {

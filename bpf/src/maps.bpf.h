@@ -124,6 +124,7 @@ static __always_inline struct thread *watched_thread(void)
 	return active ? current_thread() : 0;
 }
 
+/* The time is read once an event: each reading costs 20 ns and more. */
 static __always_inline void fill_header_at(struct event_header *h, __u8 kind, __u16 size, __u64 id,
 					   __u64 ktime_ns)
 {

@@ -81,8 +81,8 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	r->e.next_tid = next_tid;
 	r->e.state = state;
 	r->e.pad = 0;
-	bpf_probe_read_kernel(r->e.comm, COMM_SIZE, prev->comm);
-	bpf_probe_read_kernel(r->e.next_comm, COMM_SIZE, next->comm);
+	__builtin_memcpy(r->e.comm, prev->comm, COMM_SIZE);
+	__builtin_memcpy(r->e.next_comm, next->comm, COMM_SIZE);
 	waits = 0;
 	if (comes)
 		set_runnable(comes, 0);

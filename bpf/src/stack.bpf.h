@@ -10,12 +10,17 @@
 
 #define MAX_FRAMES (MAX_USER_FRAMES + MAX_KERNEL_FRAMES)
 
-/* Stack memory is read in pieces: a read costs 50 ns or more whatever its size,
- * and a piece holds several frames. */
-#define CHUNK_WORDS 64
+/*
+ * Stack memory is read in pieces: a read costs 50 ns or more whatever its size,
+ * and a piece holds several frames. None reaches beyond its page, since the next
+ * one may not be there: a read that fails costs more than ten that do not.
+ */
+#define CHUNK_WORDS 256
+#define PAGE 4096 /* the smallest of both architectures */
 
 struct chunk {
-	__u64 base; /* address of words[0]; 0: nothing was read */
+	__u64 base; /* address of words[0] */
+	__u64 size; /* bytes that were read */
 	__u64 words[CHUNK_WORDS];
 };
 
@@ -24,13 +29,18 @@ static __always_inline int read_pair(struct chunk *c, __u64 address, __u64 *to)
 {
 	__u64 offset = address - c->base;
 
-	if (!c->base || offset > sizeof(c->words) - 2 * sizeof(__u64) || offset & 7) {
-		if (bpf_probe_read_user(c->words, sizeof(c->words), (void *)address)) {
-			/* The piece reaches beyond the stack's end: take the pair alone. */
-			c->base = 0;
+	if (offset + 2 * sizeof(__u64) > c->size || offset & 7) {
+		__u64 size = PAGE - (address & (PAGE - 1));
+
+		if (size > sizeof(c->words))
+			size = sizeof(c->words);
+		if (size < 2 * sizeof(__u64))
 			return bpf_probe_read_user(to, 2 * sizeof(__u64), (void *)address);
-		}
+		c->size = 0;
+		if (bpf_probe_read_user(c->words, size, (void *)address))
+			return -1;
 		c->base = address;
+		c->size = size;
 		offset = 0;
 	}
 	offset = offset / sizeof(__u64) & (CHUNK_WORDS - 1);
@@ -141,7 +151,7 @@ static __always_inline void walk_frame_pointers(struct event_header *h, __u64 *f
 
 	frames[0] = REGS_IP(regs);
 	h->truncation = STACK_DEPTH;
-	c->base = 0;
+	c->base = c->size = 0;
 #if defined(__TARGET_ARCH_x86)
 	if (!read_pair(c, REGS_SP(regs), record))
 		h->caller = record[0];

@@ -218,8 +218,7 @@ static __always_inline void emit_syscall(struct thread *t, struct pt_regs *regs,
 
 	if (!r)
 		return;
-	fill_header(&r->e.h, EVENT_SYSCALL, 0);
-	r->e.h.ktime_ns = t->syscall_ns;
+	fill_header_at(&r->e.h, EVENT_SYSCALL, 0, bpf_get_current_pid_tgid(), t->syscall_ns);
 	r->e.end_ns = end;
 	r->e.ret = ret;
 	r->e.nr = t->syscall_nr;

@@ -51,7 +51,8 @@ type Client struct {
 // AWS_LAMBDA_RUNTIME_API, and the extension whose file has that name. It does
 // not connect.
 func New(address, name string) *Client {
-	return &Client{address: address, name: name}
+	// The API stands on this machine, which may be frozen: nothing to keep alive.
+	return &Client{address: address, name: name, dialer: net.Dialer{KeepAlive: -1}}
 }
 
 // Close closes the idle connections. Calls under way are ended by their
@@ -95,7 +96,7 @@ func (c *Client) Register(ctx context.Context) (*Registration, error) {
 	const path = "/2020-01-01/extension/register"
 	resp, err := c.do(ctx, "POST", path,
 		"Lambda-Extension-Name: "+c.name+"\r\nLambda-Extension-Accept-Feature: accountId\r\n",
-		[]byte(`{"events":["INVOKE","SHUTDOWN"]}`))
+		[]byte(`{"events":["INVOKE","SHUTDOWN"]}`), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -128,14 +129,16 @@ type Event struct {
 	ShutdownReason     string // SHUTDOWN: spindown, timeout, failure
 }
 
-// Next asks for the next event. It blocks until there is one or ctx ends.
-func (c *Client) Next(ctx context.Context) (*Event, error) {
+// Next asks for the next event. It blocks until there is one or ctx ends. sent is
+// called when the request is on its way, which ends the extension's part of INIT;
+// it may be nil.
+func (c *Client) Next(ctx context.Context, sent func()) (*Event, error) {
 	const path = "/2020-01-01/extension/event/next"
 	id, err := c.id()
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.do(ctx, "GET", path, "Lambda-Extension-Identifier: "+id+"\r\n", nil)
+	resp, err := c.do(ctx, "GET", path, "Lambda-Extension-Identifier: "+id+"\r\n", nil, sent)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +189,7 @@ func (c *Client) report(ctx context.Context, path, errorType string, cause error
 		return err
 	}
 	resp, err := c.do(ctx, "POST", path, "Lambda-Extension-Identifier: "+id+
-		"\r\nLambda-Extension-Function-Error-Type: "+errorType+"\r\n", body)
+		"\r\nLambda-Extension-Function-Error-Type: "+errorType+"\r\n", body, nil)
 	if err != nil {
 		return err
 	}
@@ -213,7 +216,7 @@ func (c *Client) Subscribe(ctx context.Context, s Subscription) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.do(ctx, "PUT", path, "Lambda-Extension-Identifier: "+id+"\r\n", s.body())
+	resp, err := c.do(ctx, "PUT", path, "Lambda-Extension-Identifier: "+id+"\r\n", s.body(), nil)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func TestLifecycle(t *testing.T) {
 		}
 	})
 	ctx := t.Context()
-	if _, err := c.Next(ctx); !errors.Is(err, ErrNotRegistered) {
+	if _, err := c.Next(ctx, nil); !errors.Is(err, ErrNotRegistered) {
 		t.Errorf("next before register: %v", err)
 	}
 	reg, err := c.Register(ctx)
@@ -69,7 +69,7 @@ func TestLifecycle(t *testing.T) {
 	if err := c.Subscribe(ctx, Subscription{Port: 8999, Types: []string{"platform", "function"}}); err != nil {
 		t.Error(err)
 	}
-	event, err := c.Next(ctx)
+	event, err := c.Next(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestNextEndsWithItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := c.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.Next(ctx, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 }

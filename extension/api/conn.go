@@ -61,8 +61,9 @@ func (c *Client) put(cn *conn) {
 }
 
 // do sends one request in one write and reads its response. A connection that
-// the server had closed while it was idle is replaced once.
-func (c *Client) do(ctx context.Context, method, path, header string, body []byte) (*response, error) {
+// the server had closed while it was idle is replaced once. sent, if any, is
+// called once the request is written.
+func (c *Client) do(ctx context.Context, method, path, header string, body []byte, sent func()) (*response, error) {
 	b := make([]byte, 0, 256+len(header)+len(body))
 	b = append(b, method...)
 	b = append(b, ' ')
@@ -84,7 +85,7 @@ func (c *Client) do(ctx context.Context, method, path, header string, body []byt
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", method, path, err)
 		}
-		resp, started, err := exchange(ctx, cn, b)
+		resp, started, err := exchange(ctx, cn, b, sent)
 		if err == nil {
 			if resp.closing {
 				_ = cn.Close()
@@ -104,7 +105,7 @@ func (c *Client) do(ctx context.Context, method, path, header string, body []byt
 }
 
 // exchange reports with started whether any byte of a response had arrived.
-func exchange(ctx context.Context, cn *conn, request []byte) (resp *response, started bool, err error) {
+func exchange(ctx context.Context, cn *conn, request []byte, sent func()) (resp *response, started bool, err error) {
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() { _ = cn.SetDeadline(time.Unix(1, 0)) })
 		defer func() {
@@ -115,6 +116,9 @@ func exchange(ctx context.Context, cn *conn, request []byte) (resp *response, st
 	}
 	if _, err := cn.Write(request); err != nil {
 		return nil, false, err
+	}
+	if sent != nil {
+		sent()
 	}
 	if _, err := cn.in.Peek(1); err != nil {
 		return nil, false, err

@@ -16,9 +16,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/initprof/initprof/extension/api"
+	"github.com/initprof/initprof/extension/appsec"
 	"github.com/initprof/initprof/extension/changes"
 	"github.com/initprof/initprof/extension/checkpoint"
 	"github.com/initprof/initprof/extension/config"
@@ -29,6 +32,7 @@ import (
 	"github.com/initprof/initprof/extension/logging"
 	"github.com/initprof/initprof/extension/logs"
 	"github.com/initprof/initprof/extension/metrics"
+	"github.com/initprof/initprof/extension/proxy"
 	"github.com/initprof/initprof/extension/telemetry"
 	"github.com/initprof/initprof/extension/traceagent"
 )
@@ -43,6 +47,9 @@ type Options struct {
 	// 0.0.0.0:8999. All interfaces, since the environment delivers to
 	// sandbox.localdomain, which is not a loopback address in Lambda.
 	Telemetry string
+	// Helper is the program that runs AppSec's firewall; empty stands for where
+	// the layer has it.
+	Helper string
 }
 
 // gcPercent is what the runtime starts with; h16 goes back to it.
@@ -68,13 +75,22 @@ type extension struct {
 	events  *telemetry.Server
 	logs    logs.Collector
 	flusher flush.Flusher
+	lost    losses
 	invokes invocations
+	waf     atomic.Pointer[appsec.WAF] // nil: AppSec is off, or not read of yet
+	proxy   *proxy.Server
+	watched watched
 
-	lastInvoke time.Time // ends of invocations and flushes, for the strategy
-	lastFlush  time.Time
-	frequent   int
+	memoryLimit int64 // what h16 goes back to
 
-	subscribed chan error // closed or sent to when the subscription was answered
+	schedule   schedule
+	flushing   sync.Once       // makes the flusher's sources
+	ticking    sync.Once       // starts to flush by the clock
+	background context.Context // ends when SHUTDOWN begins, by stop
+	stop       context.CancelFunc
+
+	subscribed chan error    // closed or sent to when the subscription was answered
+	asked      chan struct{} // closed when the first next is on its way
 }
 
 // failure is an error with the type that init/error reports.
@@ -91,7 +107,7 @@ func fail(kind string, err error) error { return &failure{kind, err} }
 // Run is the whole life of the extension. It returns the exit status.
 func Run(ctx context.Context, opts Options) int {
 	level, _ := logging.ParseLevel(opts.Getenv("DD_LOG_LEVEL")) // config tells of mistakes
-	e := &extension{opts: opts, log: logging.New(opts.Log, level)}
+	e := &extension{opts: opts, log: logging.New(opts.Log, level), asked: make(chan struct{})}
 	e.logs.Log = e.log
 	if level >= logging.Debug {
 		checkpoint.LogTo(opts.Log)
@@ -103,6 +119,7 @@ func Run(ctx context.Context, opts Options) int {
 	}
 	e.api = api.New(address, filepath.Base(opts.Program))
 	defer e.api.Close()
+	defer e.closeAppSec()
 	if err := e.init(ctx); err != nil {
 		e.initError(ctx, err)
 		return 1
@@ -113,6 +130,7 @@ func Run(ctx context.Context, opts Options) int {
 // initError tells the environment why INIT failed. It registers first where
 // that had not been done, since only registered extensions are listened to.
 func (e *extension) initError(ctx context.Context, err error) {
+	e.tellProblems()
 	e.log.Errorf("init: %v", err)
 	kind := "Extension.InitFailed"
 	var f *failure
@@ -150,7 +168,7 @@ func (e *extension) init(ctx context.Context) error {
 		runtime.GOMAXPROCS(threads(e.opts.Getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")))
 	}
 	if set.H16 {
-		debug.SetMemoryLimit(memoryDuringInit)
+		e.memoryLimit = debug.SetMemoryLimit(memoryDuringInit)
 		debug.SetGCPercent(-1)
 	}
 
@@ -159,6 +177,10 @@ func (e *extension) init(ctx context.Context) error {
 	e.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	checkpoint.Reach("crypto_provider_ready")
 
+	// Before register: the runtime starts when all extensions have registered.
+	if err := e.startProxy(); err != nil {
+		return fail("Extension.ListenFailed", err)
+	}
 	registered := make(chan error, 1)
 	register := func() error {
 		return span("register", func() error {
@@ -216,10 +238,18 @@ func (e *extension) readConfig() (err error) {
 		return err
 	}
 	e.log.Hide(string(e.config.APIKey))
+	e.log.SetLevel(e.config.LogLevel) // the file may name another than the environment
+	return nil
+}
+
+// tellProblems logs which settings were ignored, once INIT has ended.
+func (e *extension) tellProblems() {
+	if e.config == nil {
+		return
+	}
 	for _, p := range e.config.Problems {
 		e.log.Warnf("%s", p)
 	}
-	return nil
 }
 
 func (e *extension) buildSharedClient() error {
@@ -232,16 +262,14 @@ func (e *extension) buildSharedClient() error {
 				return err
 			}
 			roots = pool
-		case changes.Embedded:
-			return errors.New("this build has no embedded certificates")
-		case changes.Deferred:
+		case changes.Embedded, changes.Deferred: // behind the first next
 		}
 	}
-	t, err := intake.TLSConfig(e.config, roots)
-	if err != nil {
+	var err error
+	if e.tls, err = intake.TLSConfig(e.config, roots); err != nil {
 		return err
 	}
-	e.intake, err = intake.New(e.config, t)
+	e.intake, err = intake.New(e.config, e.tls)
 	return err
 }
 
@@ -258,6 +286,7 @@ func (e *extension) startServices(ctx context.Context) error {
 		return err
 	}
 	checkpoint.Reach("dogstatsd_started")
+	e.startAppSec(ctx)
 	if err := span("trace_agent", e.startTraceAgent); err != nil {
 		return err
 	}
@@ -323,7 +352,11 @@ func (e *extension) startTraceAgent() (err error) {
 }
 
 func (e *extension) startLifecycle() (err error) {
-	e.life, err = lifecycle.Listen(address(e.config.ListenHost, e.config.LifecyclePort), e.invokes.requestID, e.endSpan, e.log)
+	hooks := lifecycle.Hooks{Request: e.invokes.requestID, Done: e.endSpan}
+	if e.config.AppSec && e.proxy == nil { // the proxy sees the same events
+		hooks.Inspect = e.inspect
+	}
+	e.life, err = lifecycle.Listen(address(e.config.ListenHost, e.config.LifecyclePort), hooks, e.log)
 	if err != nil {
 		return fail("Extension.ListenFailed", err)
 	}
@@ -344,8 +377,12 @@ func (e *extension) listenTelemetry() (err error) {
 
 func (e *extension) subscribe(ctx context.Context) {
 	port := e.events.Addr().(*net.TCPAddr).Port
+	types := []string{"platform", "function"}
+	if !e.config.LogsEnabled {
+		types = types[:1]
+	}
 	e.subscribed <- span("telemetry_subscribe", func() error {
-		err := e.api.Subscribe(ctx, api.Subscription{Port: port, Types: []string{"platform", "function"}})
+		err := e.api.Subscribe(ctx, api.Subscription{Port: port, Types: types})
 		e.invokes.setSubscribed(err == nil)
 		if err != nil {
 			return fmt.Errorf("no platform events and logs: %w", err)

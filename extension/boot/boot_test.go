@@ -2,7 +2,6 @@ package boot
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,24 +18,34 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/initprof/initprof/extension/checkpoint"
 )
 
 // world is a Lambda environment and an intake, as far as these tests need them.
 type world struct {
-	t         *testing.T
-	api       *httptest.Server
-	intake    *httptest.Server
-	env       map[string]string
-	refuse    bool // the subscription
-	invokes   int
-	logs      lockedBuffer
-	mu        sync.Mutex
-	asked     []string
-	series    []string
-	telemetry string
-	next      int
+	t      *testing.T
+	api    *httptest.Server
+	intake *httptest.Server
+	env    map[string]string
+	refuse bool // the subscription
+	// first is asked before an answer is made; true says that it was made.
+	first func(rw http.ResponseWriter, r *http.Request, body []byte) bool
+	// during is what the function does besides.
+	during func()
+	// registering is called when the extension registers.
+	registering func()
+	invokes     int
+	helper      string // of AppSec
+	logs        lockedBuffer
+	running     sync.WaitGroup
+	mu          sync.Mutex
+	asked       []string
+	errors      []string // what init/error and exit/error were told
+	series      []string
+	telemetry   string
+	next        int
 }
 
 type lockedBuffer struct {
@@ -96,9 +105,21 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	w.mu.Lock()
 	w.asked = append(w.asked, r.Method+" "+r.URL.Path)
+	if strings.HasSuffix(r.URL.Path, "/error") {
+		w.errors = append(w.errors, r.Header.Get("Lambda-Extension-Function-Error-Type")+" "+string(body))
+	}
 	w.mu.Unlock()
+	if w.first != nil && w.first(rw, r, body) {
+		return
+	}
 	switch r.URL.Path {
+	case "/2018-06-01/runtime/invocation/next":
+		rw.Header().Set("Lambda-Runtime-Aws-Request-Id", "r1")
+		_, _ = io.WriteString(rw, `{"requestContext":{}}`)
 	case "/2020-01-01/extension/register":
+		if w.registering != nil {
+			w.registering()
+		}
 		rw.Header().Set("Lambda-Extension-Identifier", "id")
 		_, _ = io.WriteString(rw, `{"functionName":"f"}`)
 	case "/2022-07-01/telemetry":
@@ -120,12 +141,13 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 		w.next++
 		n, telemetry := w.next, w.telemetry
 		w.mu.Unlock()
-		deadline := time.Now().Add(2 * time.Second).UnixMilli()
+		deadline := time.Now().Add(time.Minute).UnixMilli() // the extension keeps 2 s of it at SHUTDOWN
 		if n > w.invokes {
+			w.running.Wait() // the runtime is done before the environment ends
 			fmt.Fprintf(rw, `{"eventType":"SHUTDOWN","shutdownReason":"spindown","deadlineMs":%d}`, deadline)
 			return
 		}
-		go w.invoke(telemetry, n)
+		w.running.Go(func() { w.invoke(telemetry, n) })
 		fmt.Fprintf(rw, `{"eventType":"INVOKE","requestId":"r%d","invokedFunctionArn":"arn:aws:lambda:eu-west-1:1:function:f","deadlineMs":%d}`, n, deadline)
 	}
 }
@@ -156,6 +178,9 @@ func (w *world) invoke(telemetry string, n int) {
 	} else {
 		_ = resp.Body.Close()
 	}
+	if w.during != nil {
+		w.during()
+	}
 	if telemetry != "" {
 		resp, err := http.Post(telemetry, "application/json", strings.NewReader(
 			`[{"time":"2024-01-01T00:00:00Z","type":"platform.runtimeDone","record":{"requestId":"r`+strconv.Itoa(n)+`","status":"success"}}]`))
@@ -166,11 +191,12 @@ func (w *world) invoke(telemetry string, n int) {
 }
 
 func (w *world) serveIntake(rw http.ResponseWriter, r *http.Request) {
-	z, err := gzip.NewReader(r.Body)
+	z, err := zstd.NewReader(r.Body)
 	if err != nil {
 		w.t.Error(err)
 		return
 	}
+	defer z.Close()
 	body, _ := io.ReadAll(z)
 	w.mu.Lock()
 	w.series = append(w.series, r.URL.Path+" "+string(body))
@@ -180,9 +206,14 @@ func (w *world) serveIntake(rw http.ResponseWriter, r *http.Request) {
 
 func (w *world) run(ctx context.Context) int {
 	w.t.Cleanup(func() { checkpoint.LogTo(nil) })
+	defer func() {
+		if strings.Contains(w.logs.String(), "the-secret-key") {
+			w.t.Error("the key stands in the log")
+		}
+	}()
 	return Run(ctx, Options{
 		Start: time.Now(), Getenv: func(n string) string { return w.env[n] }, Program: "/opt/extensions/initprof-extension",
-		Log: &w.logs, Telemetry: "127.0.0.1:0",
+		Log: &w.logs, Telemetry: "127.0.0.1:0", Helper: w.helper,
 	})
 }
 
@@ -225,8 +256,7 @@ func TestColdStart(t *testing.T) {
 					t.Errorf("no %s in %s", want, all)
 				}
 			}
-			if text := w.logs.String(); strings.Contains(text, "the-secret-key") ||
-				!regexp.MustCompile(`ready in \d+\.\d+ ms`).MatchString(text) {
+			if text := w.logs.String(); !regexp.MustCompile(`ready in \d+\.\d+ ms`).MatchString(text) {
 				t.Error(text)
 			}
 			if w.asked[0] != "POST /2020-01-01/extension/register" {
@@ -248,17 +278,34 @@ func TestRefusedSubscriptionIsSurvived(t *testing.T) {
 }
 
 func TestInitErrors(t *testing.T) {
-	for name, spoil := range map[string]func(*world){
-		"unknown change": func(w *world) { w.env["INITPROF_EXTENSION_CHANGES"] = "h5" },
-		"bad address":    func(w *world) { w.env["DD_DD_URL"] = "ftp://x" },
-		"port in use": func(w *world) {
-			l, err := net.Listen("tcp", "127.0.0.1:"+w.env["DD_APM_RECEIVER_PORT"])
+	inUse := func(w *world, network, variable string) {
+		if network == "udp" {
+			l, err := net.ListenPacket(network, "127.0.0.1:"+w.env[variable])
 			if err != nil {
 				t.Fatal(err)
 			}
 			w.t.Cleanup(func() { _ = l.Close() })
-		},
+			return
+		}
+		l, err := net.Listen(network, "127.0.0.1:"+w.env[variable])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.t.Cleanup(func() { _ = l.Close() })
+	}
+	for name, c := range map[string]struct {
+		spoil func(*world)
+		want  string // of what init/error is told
+	}{
+		"unknown change":        {func(w *world) { w.env["INITPROF_EXTENSION_CHANGES"] = "h5" }, "Extension.ConfigInvalid"},
+		"bad address":           {func(w *world) { w.env["DD_DD_URL"] = "ftp://x" }, "DD_DD_URL"},
+		"no CA file":            {func(w *world) { w.env["DD_TLS_CERT_FILE"] = "/nonexistent.pem" }, "/nonexistent.pem"},
+		"bad proxy":             {func(w *world) { w.env["DD_PROXY_HTTPS"] = "::" }, "DD_PROXY_HTTPS"},
+		"DogStatsD port in use": {func(w *world) { inUse(w, "udp", "DD_DOGSTATSD_PORT") }, "address already in use"},
+		"trace port in use":     {func(w *world) { inUse(w, "tcp", "DD_APM_RECEIVER_PORT") }, "Extension.ListenFailed"},
+		"lifecycle port in use": {func(w *world) { inUse(w, "tcp", "INITPROF_EXTENSION_LIFECYCLE_PORT") }, "lifecycle: listen"},
 	} {
+		spoil, want := c.spoil, c.want
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			spoil(w)
@@ -268,8 +315,8 @@ func TestInitErrors(t *testing.T) {
 			if last := w.asked[len(w.asked)-1]; last != "POST /2020-01-01/extension/init/error" {
 				t.Errorf("%q", w.asked)
 			}
-			if !strings.Contains(w.logs.String(), "ERROR | init: ") {
-				t.Error(w.logs.String())
+			if !strings.Contains(w.logs.String(), "ERROR | init: ") || len(w.errors) != 1 || !strings.Contains(w.errors[0], want) {
+				t.Errorf("%q\n%s", w.errors, w.logs.String())
 			}
 		})
 	}

@@ -2,110 +2,41 @@ package boot
 
 import (
 	"context"
-	"errors"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/initprof/initprof/extension/api"
-	"github.com/initprof/initprof/extension/flush"
-	"github.com/initprof/initprof/extension/lifecycle"
-	"github.com/initprof/initprof/extension/logs"
-	"github.com/initprof/initprof/extension/metrics"
-	"github.com/initprof/initprof/extension/tags"
-	"github.com/initprof/initprof/extension/telemetry"
-	"github.com/initprof/initprof/extension/traceagent"
 )
 
 // Margins before a deadline of the environment, for what comes after a flush.
 const (
+	shutdownLimit  = 2 * time.Second // what Lambda grants; its deadline may be earlier
 	shutdownMargin = 300 * time.Millisecond
 	invokeMargin   = 100 * time.Millisecond
 )
 
-// invocations tracks which invocations the runtime has finished.
-type invocations struct {
-	mu         sync.Mutex
-	subscribed bool
-	arn        string
-	request    string
-	done       map[string]chan struct{}
-}
-
-func (i *invocations) setSubscribed(yes bool) {
-	i.mu.Lock()
-	i.subscribed = yes
-	i.mu.Unlock()
-}
-
-// begin returns a channel that is closed when the runtime is done with the
-// request, or nil where nobody would tell.
-func (i *invocations) begin(requestID, arn string) <-chan struct{} {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.arn, i.request = arn, requestID
-	if !i.subscribed {
-		return nil
-	}
-	return i.channel(requestID)
-}
-
-func (i *invocations) channel(requestID string) chan struct{} {
-	c := i.done[requestID]
-	if c == nil {
-		if i.done == nil {
-			i.done = map[string]chan struct{}{}
-		}
-		if len(i.done) > 100 { // events of requests that nobody asked about
-			clear(i.done)
-		}
-		c = make(chan struct{})
-		i.done[requestID] = c
-	}
-	return c
-}
-
-func (i *invocations) finished(requestID string) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	c := i.channel(requestID)
-	select {
-	case <-c:
-	default:
-		close(c)
-	}
-}
-
-func (i *invocations) end(requestID string) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.done, requestID)
-}
-
-func (i *invocations) requestID() string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.request
-}
-
-func (i *invocations) functionARN() string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.arn
-}
+// Limits within a flush.
+const (
+	closeLimit = 300 * time.Millisecond // for requests that are still coming in
+	drainLimit = 100 * time.Millisecond // for datagrams that have come
+)
 
 // loop asks for events until SHUTDOWN or SIGTERM.
 func (e *extension) loop(ctx context.Context) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Everything here that INIT does not need waits until the first next is on
-	// its way. A SIGTERM before that ends the process, which has nothing to lose.
-	go e.afterInit(cancel)
+	e.background, e.stop = context.WithCancel(ctx)
+	e.schedule.strategy = e.config.FlushStrategy
+	e.schedule.flushed(time.Now()) // nothing is due before there is anything
+	// Everything that INIT does not need waits until the first next is on its way.
+	// A SIGTERM before that ends the process, which has nothing to lose.
+	sent := func() { go e.afterInit(cancel) }
 	for {
-		event, err := e.api.Next(ctx)
+		event, err := e.api.Next(ctx, sent)
+		sent = nil
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return e.shutdown(time.Now().Add(2 * time.Second))
@@ -129,180 +60,115 @@ func (e *extension) loop(ctx context.Context) int {
 }
 
 func (e *extension) afterInit(cancel context.CancelFunc) {
-	if e.changes.H16 {
-		debug.SetGCPercent(gcPercent)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	close(e.asked)
+	if e.changes.H16 {
+		debug.SetGCPercent(gcPercent)
+		debug.SetMemoryLimit(e.memoryLimit)
+	}
+	e.tellProblems()
 	<-ctx.Done()
 	cancel()
 }
 
-// invoke waits for the end of the invocation and flushes.
+// invoke does what an invocation gives cause to, and returns when the extension
+// may ask for the next event: when nothing has to be flushed at the end of this
+// one, as soon as it has begun.
 func (e *extension) invoke(ctx context.Context, event *api.Event) {
-	done := e.invokes.begin(event.RequestID, event.InvokedFunctionARN)
-	defer e.invokes.end(event.RequestID)
+	done := e.invokes.begin(event.RequestID, event.InvokedFunctionARN, e.invocationBegins())
+	if e.config.APIKey == "" {
+		e.discard()
+		return
+	}
 	ctx, cancel := context.WithDeadline(ctx, event.Deadline.Add(-invokeMargin))
 	defer cancel()
-	var tick <-chan time.Time // flushes during a long invocation
-	if e.config.FlushStrategy.Mode == "periodically" {
-		t := time.NewTicker(e.config.FlushStrategy.Interval)
-		defer t.Stop()
-		tick = t.C
+	if !e.schedule.atEnd(time.Now()) {
+		e.flushIfDue(ctx)
+		e.ticking.Do(func() { go e.tick() })
+		return
 	}
+	tick := time.NewTicker(e.schedule.strategy.Interval) // for long invocations
+	defer tick.Stop()
 	for running := done != nil; running; {
 		select {
 		case <-done:
 			running = false
-		case <-tick:
-			e.flush(ctx, false)
+		case <-tick.C:
+			e.flushIfDue(ctx)
 		case <-ctx.Done():
 			return // SHUTDOWN or the next invocation flushes
 		}
 	}
-	if e.flushNow() {
-		e.dogstat.Drain(10 * time.Millisecond)
-		e.flush(ctx, false)
-	}
+	e.dogstat.Drain(drainLimit)
+	e.flush(ctx, false)
 }
 
-// adaptiveAfter is the number of invocations, each within a minute of the one
-// before, from which on the adaptive strategy flushes by the clock instead of
-// at the end of each: the function is called often enough.
-const adaptiveAfter = 20
-
-// flushNow decides at the end of an invocation.
-func (e *extension) flushNow() bool {
-	now := time.Now()
-	if now.Sub(e.lastInvoke) > time.Minute {
-		e.frequent = 0
-	}
-	e.lastInvoke = now
-	e.frequent++
-	s := e.config.FlushStrategy
-	switch {
-	case s.Mode == "end", s.Mode == "adaptive" && e.frequent <= adaptiveAfter:
-		return true
-	default:
-		return now.Sub(e.lastFlush) >= s.Interval
-	}
-}
-
-// sources says what is flushed, and where to. It is built at the first flush,
-// behind the first next.
-func (e *extension) sources() []flush.Source {
-	makeTags := func() []string { return tags.Make(e.config, e.invokes.functionARN(), e.opts.Getenv) }
-	if e.changes.Tags {
-		makeTags = sync.OnceValue(makeTags)
-	}
-	return []flush.Source{
-		flush.Metrics(&e.metrics, e.config.MetricsURL, makeTags, e.log),
-		func(bool) []flush.Request {
-			payloads, dropped := e.traces.Take()
-			if dropped > 0 {
-				e.log.Warnf("trace agent: %d payloads were dropped: the buffer was full", dropped)
-			}
-			body, err := traceagent.Encode(payloads, traceagent.Identity{
-				Env: e.config.Env, Version: e.config.Version, Tags: strings.Join(makeTags(), ","),
-			})
-			if err != nil {
-				e.log.Warnf("trace agent: traces that cannot be read were left out: %v", err)
-			}
-			if body == nil {
-				return nil
-			}
-			return []flush.Request{{Address: e.config.TracesURL + "/api/v0.2/traces", ContentType: "application/x-protobuf", Body: body}}
-		},
-		func(last bool) (out []flush.Request) {
-			bodies, dropped := e.logs.Take(logs.Identity{
-				ARN: e.invokes.functionARN(), Service: e.config.Service, Tags: strings.Join(makeTags(), ","),
-			}, last)
-			if dropped > 0 {
-				e.log.Warnf("logs: %d lines were dropped: the buffer was full", dropped)
-			}
-			for _, body := range bodies {
-				out = append(out, flush.Request{Address: e.config.LogsURL + "/api/v2/logs", ContentType: "application/json", Body: body})
-			}
-			return out
-		},
-	}
-}
-
-// discard takes the place of the intakes where there is no API key.
-type discard struct{}
-
-func (discard) Post(context.Context, string, string, []byte) error { return nil }
-
-func (e *extension) flush(ctx context.Context, last bool) {
-	f := &e.flusher
-	if f.Sources == nil {
-		f.Client, f.Log, f.Sources = e.intake, e.log, e.sources()
-		if e.config.APIKey == "" {
-			f.Client = discard{}
+// tick flushes by the clock, while the environment runs: it goes on beside
+// invocations that the extension does not wait for. A request that a freeze
+// interrupts is sent again.
+func (e *extension) tick() {
+	t := time.NewTicker(e.schedule.strategy.Interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			e.flushIfDue(e.background)
+		case <-e.background.Done():
+			return
 		}
 	}
-	e.lastFlush = time.Now()
-	if err := f.Flush(ctx, last); err != nil {
-		e.log.Warnf("%v", err)
+}
+
+func (e *extension) flushIfDue(ctx context.Context) {
+	if e.schedule.due(time.Now()) {
+		e.flush(ctx, false)
 	}
 }
 
 // shutdown flushes everything before the deadline, and closes the listeners.
 func (e *extension) shutdown(deadline time.Time) int {
-	limit := time.Now().Add(2 * time.Second)
+	limit := time.Now().Add(shutdownLimit)
 	if deadline.Before(limit) {
 		limit = deadline
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), limit.Add(-shutdownMargin))
 	defer cancel()
-	err := errors.Join(e.events.Close(ctx), e.traces.Close(ctx), e.life.Close(ctx))
-	e.dogstat.Drain(50 * time.Millisecond)
-	err = errors.Join(err, e.dogstat.Close())
-	e.flush(ctx, true)
-	if err != nil {
+	// A flush under way may have what an intake is about to acknowledge. When it
+	// gives up, what is left is sent below.
+	giveUp := time.AfterFunc(2*closeLimit, e.stop)
+	defer giveUp.Stop()
+
+	// Whoever is still sending must not take the time that sending needs.
+	closing, cancelClosing := context.WithTimeout(ctx, closeLimit)
+	defer cancelClosing()
+	var wait sync.WaitGroup
+	for _, close := range []func(context.Context) error{e.events.Close, e.traces.Close, e.life.Close} {
+		wait.Go(func() {
+			if err := close(closing); err != nil {
+				e.log.Warnf("shutdown: a request under way was cut off: %v", err)
+			}
+		})
+	}
+	wait.Wait()
+	e.dogstat.Drain(drainLimit)
+	if err := e.dogstat.Close(); err != nil {
 		e.log.Warnf("shutdown: %v", err)
 	}
-	if n := e.flusher.Waiting(); n > 0 {
-		e.log.Errorf("shutdown: %d requests could not be sent", n)
+	if e.config.APIKey == "" {
+		return 0
+	}
+	e.flush(ctx, true)
+	if s, p, l := e.lost.samples.Load(), e.lost.payloads.Load(), e.lost.lines.Load(); s+p+l > 0 {
+		e.log.Warnf("shutdown: %d samples, %d trace payloads and %d log lines had been dropped: their buffer was full", s, p, l)
+	}
+	waiting, dropped := e.flusher.Waiting()
+	if dropped > 0 {
+		e.log.Warnf("shutdown: %d requests had been dropped while their intake was down", dropped)
+	}
+	if waiting > 0 {
+		e.log.Errorf("shutdown: %d requests could not be sent", waiting)
 		return 1
 	}
 	return 0
-}
-
-// endSpan hands the span of an invocation to the traces.
-func (e *extension) endSpan(s lifecycle.Span) {
-	name := e.opts.Getenv("AWS_LAMBDA_FUNCTION_NAME")
-	e.traces.Add(traceagent.Payload{Version: "v0.4", Body: s.Payload(e.config.Service, name)})
-}
-
-// handleTelemetry takes one delivery.
-func (e *extension) handleTelemetry(events []telemetry.Event) {
-	if e.config.LogsEnabled {
-		e.logs.Add(events)
-	}
-	for i := range events {
-		event := &events[i]
-		switch event.Type {
-		case "platform.runtimeDone":
-			if p, err := event.Platform(); err == nil {
-				e.invokes.finished(p.RequestID)
-			}
-		case "platform.report":
-			p, err := event.Platform()
-			if err != nil || !e.config.EnhancedMetrics {
-				continue
-			}
-			add := func(name string, v float64) {
-				e.metrics.Add(metrics.Sample{Name: "aws.lambda.enhanced." + name, Type: metrics.Distribution, Value: v, Time: event.Time})
-			}
-			add("duration", p.Metrics.DurationMs/1000)
-			add("billed_duration", p.Metrics.BilledDurationMs/1000)
-			add("max_memory_used", p.Metrics.MaxMemoryUsedMB)
-			add("memorysize", p.Metrics.MemorySizeMB)
-			add("invocations", 1)
-			if p.Metrics.InitDurationMs > 0 {
-				add("init_duration", p.Metrics.InitDurationMs/1000)
-			}
-		}
-	}
 }

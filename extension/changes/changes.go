@@ -19,14 +19,14 @@ type Roots uint8
 const (
 	NativeEager Roots = iota // the system's files are read when a client is built
 	Deferred                 // the system's files are read at the first handshake
-	Embedded                 // certificates compiled in, parsed when a client is built
+	Embedded                 // certificates compiled in, parsed at the first handshake
 )
 
 // Set is which changes are on. The zero value is none of them.
 type Set struct {
 	H1   Roots
 	H2   bool // subscribe right after register, overlapped with the services
-	H3   bool // WAF built in the background
+	H3   bool // WAF built in the background, from the first next on
 	H4   bool // register overlapped with configuration and the shared client
 	H15  bool // threads from the memory size
 	H16  bool // no garbage collection until the first next
@@ -36,7 +36,7 @@ type Set struct {
 
 // Default is what measures best on release → next without making the first
 // invocation slower; docs/cold-start-changes.md has the figures.
-func Default() Set { return Set{H1: Deferred, H3: true, Tags: true} }
+func Default() Set { return Set{H1: Embedded, H3: true, Tags: true} }
 
 // Parse reads a list like "h1,h2,tags", "h1=embedded", "all" or "none". Empty
 // stands for Default. h5, say, is an error, and so is what only a build can do.
@@ -47,7 +47,7 @@ func Parse(text string) (Set, error) {
 	case "none":
 		return Set{}, nil
 	case "all":
-		return Set{H1: Deferred, H2: true, H3: true, H4: true, H15: true, H16: true, Tags: true}, nil
+		return Set{H1: Embedded, H2: true, H3: true, H4: true, H15: true, H16: true, Tags: true}, nil
 	}
 	var s Set
 	seen := map[string]bool{}
@@ -63,10 +63,10 @@ func Parse(text string) (Set, error) {
 		switch name {
 		case "h1":
 			switch {
-			case !hasValue || value == "deferred":
-				s.H1 = Deferred
-			case value == "embedded":
+			case !hasValue || value == "embedded":
 				s.H1 = Embedded
+			case value == "deferred":
+				s.H1 = Deferred
 			default:
 				return Set{}, fmt.Errorf("%s: h1=%s is neither embedded nor deferred", Variable, value)
 			}

@@ -7,9 +7,9 @@ import (
 
 func TestParse(t *testing.T) {
 	for text, want := range map[string]Set{
-		"": Default(), "none": {}, "h1": {H1: Deferred}, "h1=embedded,h4": {H1: Embedded, H4: true},
+		"": Default(), "none": {}, "h1": {H1: Embedded}, "h1=deferred": {H1: Deferred}, "h1=embedded,h4": {H1: Embedded, H4: true},
 		"H2, tags": {H2: true, Tags: true}, "h18": {H18: true},
-		"all": {H1: Deferred, H2: true, H3: true, H4: true, H15: true, H16: true, Tags: true},
+		"all": {H1: Embedded, H2: true, H3: true, H4: true, H15: true, H16: true, Tags: true},
 	} {
 		if got, err := Parse(text); err != nil || got != want {
 			t.Errorf("%q: %+v %v", text, got, err)

@@ -4,10 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
+	"math"
+	"os"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestReachAllocatesNothing(t *testing.T) {
@@ -28,7 +36,6 @@ func logged(t *testing.T, calls func()) []string {
 	var out bytes.Buffer
 	LogTo(&out)
 	t.Cleanup(func() { LogTo(nil) })
-	state.greeted, state.recorded = false, 0
 	calls()
 	LogTo(nil)
 	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
@@ -125,8 +132,7 @@ func TestSummary(t *testing.T) {
 		Summary()
 	})
 	var got struct {
-		Checkpoints []map[string]any   `json:"checkpoints"`
-		Heap        map[string]float64 `json:"heap"`
+		Checkpoints []map[string]any `json:"checkpoints"`
 	}
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
 		t.Fatal(err)
@@ -134,16 +140,56 @@ func TestSummary(t *testing.T) {
 	if len(got.Checkpoints) != maxRecords {
 		t.Errorf("%d checkpoints", len(got.Checkpoints))
 	}
-	if got.Heap["alloc_bytes"] <= 0 {
-		t.Errorf("heap %v", got.Heap)
-	}
 	first := got.Checkpoints[0]
-	if first["name"] != "first" || len(first) != 11 {
-		t.Errorf("%v", first)
+	want := []string{
+		"delta_ns", "gc_cycles", "heap_bytes", "involuntary_switches", "major_faults", "max_rss_bytes", "minor_faults",
+		"name", "since_process_start_in_go_ns", "system_ns", "user_ns", "voluntary_switches",
 	}
-	for _, key := range []string{"minor_faults", "max_rss_bytes"} {
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(first))); diff != "" || first["name"] != "first" {
+		t.Errorf("%v %s", first, diff)
+	}
+	for _, key := range []string{"minor_faults", "max_rss_bytes", "heap_bytes"} {
 		if v, _ := first[key].(float64); v <= 0 {
 			t.Errorf("%s is %v", key, first[key])
 		}
+	}
+}
+
+// TestRecord does known work between two records.
+func TestRecord(t *testing.T) {
+	const pages, size = 4096, 32 << 20
+	var before, after record
+	state.Lock()
+	defer state.Unlock()
+	before.measure()
+	mapped, err := syscall.Mmap(-1, 0, pages*os.Getpagesize(), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = syscall.Madvise(mapped, syscall.MADV_NOHUGEPAGE)
+	for i := range pages {
+		mapped[i*os.Getpagesize()] = 1
+	}
+	_ = syscall.Munmap(mapped)
+	held := make([]byte, size)
+	for range 3 {
+		runtime.GC()
+	}
+	time.Sleep(time.Millisecond) // a voluntary switch
+	after.measure()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	runtime.KeepAlive(held)
+	if d := after.minorFaults - before.minorFaults; d < pages {
+		t.Errorf("%d minor faults of %d pages", d, pages)
+	}
+	if d := after.gcCycles - before.gcCycles; d < 3 {
+		t.Errorf("%d GC cycles, 3 were forced", d)
+	}
+	if after.heap < size || math.Abs(float64(after.heap)-float64(m.HeapAlloc)) > 1<<20 {
+		t.Errorf("a heap of %d bytes, runtime.ReadMemStats says %d", after.heap, m.HeapAlloc)
+	}
+	if after.voluntary == before.voluntary || after.user+after.system <= before.user+before.system {
+		t.Errorf("%+v, then %+v", before, after)
 	}
 }

@@ -46,8 +46,10 @@
 //	DD_EXTENSION | DEBUG | span subscribe id=1 own_ms=0.301200 since_process_start_in_go_ms=2.212000
 //
 // Each checkpoint also records CPU time, page faults and context switches of
-// the process and its GC cycles, which Summary writes as one JSON line.
+// the process, its GC cycles and its heap, which Summary writes as one JSON line.
 // It is what is left where no profiler may look, inside a real Lambda sandbox.
+// Recording and formatting a line takes 1.5 µs (BenchmarkReachLogged), to which
+// the write to the log comes.
 //
 // delta_ms is the time since the previous checkpoint, of whatever goroutine:
 // once work overlaps it is a wait at a join, not the cost of a phase. The origin

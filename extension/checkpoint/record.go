@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"syscall"
@@ -25,6 +24,7 @@ type record struct {
 	involuntary int64
 	maxRSS      int64 // bytes
 	gcCycles    int64
+	heap        int64 // bytes; -1 is unknown
 }
 
 // gcStats keeps its slice, so that reading into it allocates once.
@@ -35,12 +35,15 @@ func (r *record) measure() {
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) == nil {
 		r.user = time.Duration(u.Utime.Nano())
 		r.system = time.Duration(u.Stime.Nano())
-		r.minorFaults, r.majorFaults = u.Minflt, u.Majflt
-		r.voluntary, r.involuntary = u.Nvcsw, u.Nivcsw
-		r.maxRSS = u.Maxrss << 10
+		r.minorFaults, r.majorFaults = int64(u.Minflt), int64(u.Majflt)
+		r.voluntary, r.involuntary = int64(u.Nvcsw), int64(u.Nivcsw)
+		r.maxRSS = int64(u.Maxrss) << 10
 	}
 	debug.ReadGCStats(&gcStats)
-	r.gcCycles = gcStats.NumGC
+	r.gcCycles, r.heap = gcStats.NumGC, -1
+	if n, known := heapBytes(); known {
+		r.heap = int64(n)
+	}
 }
 
 // Summary writes one line of JSON with everything that was recorded at the
@@ -49,13 +52,11 @@ func (r *record) measure() {
 //	{"checkpoints":[{"name":"ready","delta_ns":…,"since_process_start_in_go_ns":…,
 //	"user_ns":…,"system_ns":…,"minor_faults":…,"major_faults":…,
 //	"voluntary_switches":…,"involuntary_switches":…,"max_rss_bytes":…,
-//	"gc_cycles":…},…],"heap":{"alloc_bytes":…,"total_alloc_bytes":…,"sys_bytes":…,"mallocs":…}}
+//	"gc_cycles":…,"heap_bytes":…},…]}
 //
-// All but delta_ns are cumulative, so that the cost of a phase is a difference.
-// It is meant to be called once, at the end of a program's start: the heap is
-// read only here, since runtime.ReadMemStats stops the program for 10 to 20 µs,
-// and runtime/metrics, which does not, adds 0.1 ms of package initialisation to
-// every start.
+// All but delta_ns and heap_bytes are cumulative, so that the cost of a phase is
+// a difference. heap_bytes is absent where it cannot be read cheaply. It is meant
+// to be called once, at the end of a program's start.
 func Summary() {
 	if !logging.Load() {
 		return
@@ -72,13 +73,7 @@ func Summary() {
 		}
 		b = state.records[i].appendJSON(b)
 	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	b = appendField(append(b, `],"heap":{`...), "alloc_bytes", m.HeapAlloc)
-	b = appendField(append(b, ','), "total_alloc_bytes", m.TotalAlloc)
-	b = appendField(append(b, ','), "sys_bytes", m.HeapSys)
-	b = appendField(append(b, ','), "mallocs", m.Mallocs)
-	write(append(b, "}}"...))
+	write(append(b, "]}"...))
 }
 
 func appendField(b []byte, name string, value uint64) []byte {
@@ -104,6 +99,9 @@ func (r *record) appendJSON(b []byte) []byte {
 		{"gc_cycles", r.gcCycles},
 	} {
 		b = appendField(append(b, ','), f.name, uint64(f.value))
+	}
+	if r.heap >= 0 {
+		b = appendField(append(b, ','), "heap_bytes", uint64(r.heap))
 	}
 	return append(b, '}')
 }

@@ -48,7 +48,9 @@ type Config struct {
 	SkipTLSVerify   bool
 	CAFile          string
 	AppSec          bool
-	ListenHost      string // address of the DogStatsD and trace listeners
+	AppSecRules     string        // file; empty stands for the bundled rules
+	AppSecBudget    time.Duration // for the rules of one invocation
+	ListenHost      string        // address of the DogStatsD and trace listeners
 	DogStatsDPort   int
 	TracePort       int
 	LifecyclePort   int
@@ -90,6 +92,10 @@ func (v *values) text(path string, env ...string) (string, bool) {
 }
 
 func (v *values) problem(format string, args ...any) {
+	if len(args) == 0 { // as where there is no key: package fmt is code to page in
+		v.cfg.Problems = append(v.cfg.Problems, format)
+		return
+	}
 	v.cfg.Problems = append(v.cfg.Problems, fmt.Sprintf(format, args...))
 }
 
@@ -128,35 +134,54 @@ func (v *values) boolean(fallback bool, path string, env ...string) bool {
 	return fallback
 }
 
+// taskRoot is where Lambda unpacks a function. Of the variable that says so,
+// extensions are not told.
+const taskRoot = "/var/task"
+
+// read reads datadog.yaml, if there is one.
+func (v *values) read(path string) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if v.file, err = yaml.Parse(data); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if _, ok := v.file.(yaml.Mapping); v.file != nil && !ok {
+		return fmt.Errorf("%s is not a mapping", path)
+	}
+	return nil
+}
+
 // Load reads the settings. Only an unreadable or malformed datadog.yaml, and a
 // setting without which nothing can be sent right, are errors; what can be
 // ignored stands in Problems.
 func Load(getenv func(string) string) (*Config, error) {
 	cfg := &Config{
 		FlushTimeout: 5 * time.Second, FlushStrategy: FlushStrategy{Mode: "adaptive", Interval: 10 * time.Second},
+		AppSecBudget:  5 * time.Millisecond,
 		DogStatsDPort: 8125, TracePort: 8126, LifecyclePort: 8124, ListenHost: "127.0.0.1",
 	}
 	v := &values{getenv: getenv, cfg: cfg}
-	if root := getenv("LAMBDA_TASK_ROOT"); root != "" {
-		path := filepath.Join(root, "datadog.yaml")
-		data, err := os.ReadFile(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return nil, fmt.Errorf("configuration: %w", err)
-		default:
-			if v.file, err = yaml.Parse(data); err != nil {
-				return nil, fmt.Errorf("configuration: %s: %w", path, err)
-			}
-			if _, ok := v.file.(yaml.Mapping); v.file != nil && !ok {
-				return nil, fmt.Errorf("configuration: %s is not a mapping", path)
-			}
-		}
+	root := getenv("LAMBDA_TASK_ROOT")
+	if root == "" {
+		root = taskRoot
+	}
+	if err := v.read(filepath.Join(root, "datadog.yaml")); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	key, _ := v.text("api_key", "DD_API_KEY")
-	cfg.APIKey = Secret(strings.TrimSpace(key))
-	if cfg.APIKey == "" {
+	key = strings.TrimSpace(key)
+	switch {
+	case key == "":
 		v.problem("no DD_API_KEY: nothing can be sent")
+	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		v.problem("DD_API_KEY has characters that no key has: nothing can be sent")
+	default:
+		cfg.APIKey = Secret(key)
 	}
 	level, _ := v.text("log_level", "DD_LOG_LEVEL")
 	var err error
@@ -165,7 +190,10 @@ func Load(getenv func(string) string) (*Config, error) {
 	}
 	cfg.Site = "datadoghq.com"
 	if s, ok := v.text("site", "DD_SITE"); ok {
-		cfg.Site = s
+		cfg.Site = strings.TrimSpace(s)
+		if u, err := url.Parse("https://" + cfg.Site); err != nil || u.Host != cfg.Site || cfg.Site == "" {
+			return nil, fmt.Errorf("configuration: DD_SITE: %q is not a site like datadoghq.eu", cfg.Site)
+		}
 	}
 	for _, u := range []struct {
 		to             *string
@@ -183,7 +211,7 @@ func Load(getenv func(string) string) (*Config, error) {
 			}
 			parsed, err := url.Parse(s)
 			if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
-				return nil, fmt.Errorf("configuration: %s: %q is not an http or https address", u.env[0], s)
+				return nil, fmt.Errorf("configuration: %s: %q is not an http or https address", u.env[0], redact(s))
 			}
 			*u.to = strings.TrimRight(s, "/")
 		}
@@ -196,6 +224,14 @@ func Load(getenv func(string) string) (*Config, error) {
 	cfg.EnhancedMetrics = v.boolean(true, "enhanced_metrics", "DD_ENHANCED_METRICS")
 	cfg.SkipTLSVerify = v.boolean(false, "skip_ssl_validation", "DD_SKIP_SSL_VALIDATION")
 	cfg.AppSec = v.boolean(false, "serverless_appsec_enabled", "DD_SERVERLESS_APPSEC_ENABLED")
+	cfg.AppSecRules, _ = v.text("appsec_rules", "DD_APPSEC_RULES")
+	if s, ok := v.text("appsec_waf_timeout", "DD_APPSEC_WAF_TIMEOUT"); ok {
+		if us, err := strconv.ParseUint(strings.TrimSpace(s), 10, 32); err == nil && us > 0 {
+			cfg.AppSecBudget = time.Duration(us) * time.Microsecond
+		} else {
+			v.problem("DD_APPSEC_WAF_TIMEOUT: %q is no number of microseconds", s)
+		}
+	}
 	cfg.CAFile, _ = v.text("tls_cert_file", "DD_TLS_CERT_FILE")
 	cfg.ProxyHTTPS, _ = v.text("proxy.https", "DD_PROXY_HTTPS", "HTTPS_PROXY", "https_proxy")
 	cfg.NoProxy = v.list("proxy.no_proxy", ", ", "DD_PROXY_NO_PROXY", "NO_PROXY", "no_proxy")
@@ -230,6 +266,14 @@ func Load(getenv func(string) string) (*Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// redact leaves out the user and password of an address.
+func redact(address string) string {
+	if i := strings.LastIndexByte(address, '@'); i >= 0 {
+		return "[hidden]" + address[i:]
+	}
+	return address
 }
 
 func parseStrategy(s string) (FlushStrategy, error) {

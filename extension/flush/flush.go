@@ -7,34 +7,41 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/initprof/initprof/extension/intake"
 	"github.com/initprof/initprof/extension/logging"
 	"github.com/initprof/initprof/extension/metrics"
 )
 
-// Limits on what one request carries and on what waits for an intake that is down.
+// Limits on what waits for an intake that is down.
 const (
-	maxPoints      = 2000
-	maxValues      = 20000
-	maxWaiting     = 256      // requests
-	maxWaitingSize = 48 << 20 // bytes of their bodies
+	maxWaiting      = 1024     // requests
+	maxWaitingBytes = 32 << 20 // of their bodies, compressed
 )
 
-// Request is one body for an intake.
-type Request struct {
-	Address     string
-	ContentType string
-	Body        []byte
+// An intake that failed is left alone for a while that doubles, so that each
+// invocation does not wait for it again. SHUTDOWN tries it once more.
+const (
+	firstPause = time.Second
+	maxPause   = time.Minute
+)
+
+// Source empties a buffer into requests, one at a time, so that their bodies are
+// never in memory together unpacked. last says that the process is about to end,
+// so that nothing may be kept for later.
+type Source func(last bool, emit func(intake.Request))
+
+// Poster sends requests. *intake.Client is one.
+type Poster interface {
+	Post(ctx context.Context, r intake.Request) error
+	Idle() // no request follows for a while
 }
 
-// Source empties a buffer into requests. last says that the process is about to
-// end, so that nothing may be kept for later.
-type Source func(last bool) []Request
-
-// Poster sends one body. *intake.Client is one.
-type Poster interface {
-	Post(ctx context.Context, address, contentType string, body []byte) error
+// pause is the back-off of one intake.
+type pause struct {
+	failures int
+	until    time.Time
 }
 
 // Flusher sends what the sources have. Its methods may be called concurrently;
@@ -45,37 +52,47 @@ type Flusher struct {
 	Log     *logging.Logger
 
 	mu      sync.Mutex
-	waiting []Request
-	size    int
+	waiting []intake.Request
+	bytes   int
 	dropped uint64
+	pauses  map[string]pause // by address
 }
 
 // Flush sends everything that is buffered, each intake on its own goroutine.
-// What an intake could not take now is kept for the next flush, within bounds.
+// What an intake could not take now is kept for a later flush, within bounds.
 // The error says why something is still waiting.
 func (f *Flusher) Flush(ctx context.Context, last bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, source := range f.Sources {
-		for _, r := range source(last) {
-			f.queue(r)
-		}
+		source(last, f.queue)
 	}
-	byIntake := map[string][]Request{}
-	for _, r := range f.waiting {
-		byIntake[r.Address] = append(byIntake[r.Address], r)
+	if len(f.waiting) == 0 {
+		return nil
 	}
 	var (
-		wait   sync.WaitGroup
-		result sync.Mutex
-		kept   []Request
-		errs   []error
+		wait    sync.WaitGroup
+		result  sync.Mutex
+		kept    []intake.Request
+		errs    []error
+		now     = time.Now()
+		ready   = map[string][]intake.Request{}
+		sending bool
 	)
-	for _, requests := range byIntake {
+	for _, r := range f.waiting {
+		if !last && now.Before(f.pauses[r.Address].until) {
+			kept = append(kept, r)
+			continue
+		}
+		ready[r.Address] = append(ready[r.Address], r)
+		sending = true
+	}
+	for address, requests := range ready {
 		wait.Go(func() {
 			left, err := f.send(ctx, requests)
 			result.Lock()
 			defer result.Unlock()
+			f.pause(address, err)
 			kept = append(kept, left...)
 			if err != nil {
 				errs = append(errs, err)
@@ -83,18 +100,21 @@ func (f *Flusher) Flush(ctx context.Context, last bool) error {
 		})
 	}
 	wait.Wait()
-	f.waiting, f.size = kept, 0
+	if sending {
+		f.Client.Idle()
+	}
+	f.waiting, f.bytes = kept, 0
 	for _, r := range kept {
-		f.size += len(r.Body)
+		f.bytes += len(r.Body)
 	}
 	return errors.Join(errs...)
 }
 
 // send sends the requests of one intake in their order. The first that fails
 // leaves the rest for later: the intake is down.
-func (f *Flusher) send(ctx context.Context, requests []Request) ([]Request, error) {
+func (f *Flusher) send(ctx context.Context, requests []intake.Request) ([]intake.Request, error) {
 	for i, r := range requests {
-		err := f.Client.Post(ctx, r.Address, r.ContentType, r.Body)
+		err := f.Client.Post(ctx, r)
 		if errors.Is(err, intake.ErrRejected) {
 			f.Log.WarnOnce("rejected "+r.Address, "flush: %v", err)
 		} else if err != nil {
@@ -104,20 +124,39 @@ func (f *Flusher) send(ctx context.Context, requests []Request) ([]Request, erro
 	return nil, nil
 }
 
-// Waiting is the number of requests that wait for an intake.
-func (f *Flusher) Waiting() int {
+// pause notes how an intake has answered.
+func (f *Flusher) pause(address string, err error) {
+	if err == nil {
+		delete(f.pauses, address)
+		return
+	}
+	if f.pauses == nil {
+		f.pauses = map[string]pause{}
+	}
+	p := f.pauses[address]
+	length := min(firstPause<<min(p.failures, 10), maxPause)
+	var busy *intake.BusyError
+	if errors.As(err, &busy) {
+		length = max(length, min(busy.RetryAfter, 10*maxPause))
+	}
+	f.pauses[address] = pause{p.failures + 1, time.Now().Add(length)}
+}
+
+// Waiting is the number of requests that wait for an intake, and Dropped how
+// many found no room.
+func (f *Flusher) Waiting() (requests int, dropped uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.waiting)
+	return len(f.waiting), f.dropped
 }
 
 // queue makes room by dropping what has waited longest.
-func (f *Flusher) queue(r Request) {
+func (f *Flusher) queue(r intake.Request) {
 	f.waiting = append(f.waiting, r)
-	f.size += len(r.Body)
-	for len(f.waiting) > maxWaiting || f.size > maxWaitingSize && len(f.waiting) > 1 {
-		f.size -= len(f.waiting[0].Body)
-		f.waiting[0] = Request{}
+	f.bytes += len(r.Body)
+	for len(f.waiting) > maxWaiting || f.bytes > maxWaitingBytes && len(f.waiting) > 1 {
+		f.bytes -= len(f.waiting[0].Body)
+		f.waiting[0] = intake.Request{}
 		f.waiting = f.waiting[1:]
 		f.dropped++
 		f.Log.WarnOnce("flush full", "flush: the oldest requests are dropped: %d wait for their intake", len(f.waiting))
@@ -125,31 +164,20 @@ func (f *Flusher) queue(r Request) {
 }
 
 // Metrics is the source that empties an aggregator. tags are those that every
-// metric carries.
-func Metrics(a *metrics.Aggregator, url string, tags func() []string, log *logging.Logger) Source {
-	return func(bool) (out []Request) {
+// metric carries; lost is told of samples that had found no room.
+func Metrics(a *metrics.Aggregator, url string, tags func() []string, lost func(samples uint64)) Source {
+	return func(_ bool, emit func(intake.Request)) {
 		batch := a.Flush()
-		if batch.Dropped > 0 {
-			log.Warnf("flush: %d samples were dropped: the buffer was full", batch.Dropped)
-		}
+		lost(batch.Dropped)
 		if batch.Empty() {
-			return nil
+			return
 		}
 		all := tags()
-		for points := batch.Points; len(points) > 0; {
-			n := min(len(points), maxPoints)
-			out = append(out, Request{url + "/api/v2/series", "application/json", metrics.AppendSeries(nil, points[:n], all)})
-			points = points[n:]
-		}
-		for points := batch.Distributions; len(points) > 0; {
-			n, values := 0, 0
-			for n < len(points) && (n == 0 || values+len(points[n].Values) <= maxValues) {
-				values += len(points[n].Values)
-				n++
-			}
-			out = append(out, Request{url + "/api/v1/distribution_points", "application/json", metrics.AppendDistributions(nil, points[:n], all)})
-			points = points[n:]
-		}
-		return out
+		batch.Series(all, func(body []byte) {
+			emit(intake.Pack(url+"/api/v2/series", "application/json", body))
+		})
+		batch.Sketches(all, func(body []byte) {
+			emit(intake.Pack(url+"/api/beta/sketches", "application/x-protobuf", body))
+		})
 	}
 }

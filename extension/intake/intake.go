@@ -4,7 +4,6 @@ package intake
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,21 +14,36 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/initprof/initprof/extension/config"
+	"github.com/initprof/initprof/extension/zstd"
 )
 
-// attempts is how often a request is tried within its context.
-const attempts = 4
+// attempts is how often a request is tried within one flush, with pauses of 50
+// and 100 ms, for what a moment mends. Anything longer is the flusher's back-off.
+const attempts = 3
 
 // Client sends to the intakes. New costs no I/O besides a custom CA file.
 type Client struct {
 	http    *http.Client
 	key     config.Secret
-	timeout time.Duration
+	timeout time.Duration // of one attempt
 	backoff time.Duration // before the second attempt; doubles
+}
+
+// Request is one body for an intake, packed.
+type Request struct {
+	Address     string
+	ContentType string
+	Body        []byte // by Zstandard
+}
+
+// Pack makes a request of a body.
+func Pack(address, contentType string, body []byte) Request {
+	return Request{address, contentType, zstd.Append(nil, body)}
 }
 
 // TLSConfig makes the TLS settings of the configuration. Without a custom CA
@@ -50,11 +64,11 @@ func TLSConfig(cfg *config.Config, roots *x509.CertPool) (*tls.Config, error) {
 	return t, nil
 }
 
-// New makes a client: proxied if configured, with a timeout for each attempt
-// and no idle connections, which a frozen sandbox would break.
+// New makes a client: proxied if configured, with a timeout for each attempt.
+// Connections are kept during a flush; Idle ends them.
 func New(cfg *config.Config, t *tls.Config) (*Client, error) {
 	transport := &http.Transport{
-		TLSClientConfig: t, DisableKeepAlives: true, DisableCompression: true,
+		TLSClientConfig: t, DisableCompression: true,
 		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 	}
 	if cfg.ProxyHTTPS != "" {
@@ -70,8 +84,10 @@ func New(cfg *config.Config, t *tls.Config) (*Client, error) {
 		}
 	}
 	return &Client{
-		http: &http.Client{Transport: transport}, key: cfg.APIKey,
-		timeout: cfg.FlushTimeout, backoff: 50 * time.Millisecond,
+		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // the key goes nowhere else
+		}},
+		key: cfg.APIKey, timeout: cfg.FlushTimeout, backoff: 50 * time.Millisecond,
 	}, nil
 }
 
@@ -85,25 +101,31 @@ func exempt(host string, list []string) bool {
 	return false
 }
 
+// Idle closes the connections that no request uses. The environment may be
+// frozen for minutes between flushes, which they would not outlive, and a
+// request on a dead connection waits for its timeout.
+func (c *Client) Idle() { c.http.CloseIdleConnections() }
+
 // ErrRejected is wrapped by errors of requests that no retry would help.
 var ErrRejected = errors.New("rejected by the intake")
 
-// Post sends a body, compressed by gzip, and retries while the intake is
-// unreachable, too busy or broken. An error that does not wrap ErrRejected
-// means that the same body may be sent again later.
-func (c *Client) Post(ctx context.Context, address, contentType string, body []byte) error {
-	var packed bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-	if _, err := z.Write(body); err != nil {
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
+// BusyError is an answer that asks to be left alone for a while.
+type BusyError struct {
+	Status     string
+	RetryAfter time.Duration // 0 if the answer does not say
+}
+
+func (e *BusyError) Error() string { return e.Status }
+
+// Post sends a request, and tries again at once while the intake is unreachable
+// or broken. An error that does not wrap ErrRejected means that the same request
+// may be sent again later; *BusyError, that it should be much later.
+func (c *Client) Post(ctx context.Context, r Request) error {
 	wait := c.backoff
 	for attempt := 1; ; attempt++ {
-		err := c.once(ctx, address, contentType, packed.Bytes())
-		if err == nil || errors.Is(err, ErrRejected) || attempt == attempts {
+		err := c.once(ctx, r)
+		var busy *BusyError
+		if err == nil || errors.Is(err, ErrRejected) || errors.As(err, &busy) || attempt == attempts {
 			return err
 		}
 		select {
@@ -115,15 +137,15 @@ func (c *Client) Post(ctx context.Context, address, contentType string, body []b
 	}
 }
 
-func (c *Client) once(ctx context.Context, address, contentType string, body []byte) error {
+func (c *Client) once(ctx context.Context, r Request) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Address, bytes.NewReader(r.Body))
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrRejected, err)
 	}
-	req.Header.Set("Content-Type", contentType)
-	req.Header.Set("Content-Encoding", "gzip")
+	req.Header.Set("Content-Type", r.ContentType)
+	req.Header.Set("Content-Encoding", "zstd")
 	req.Header.Set("DD-API-KEY", string(c.key))
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -134,9 +156,12 @@ func (c *Client) once(ctx context.Context, address, contentType string, body []b
 	switch s := resp.StatusCode; {
 	case s/100 == 2:
 		return nil
-	case s == http.StatusRequestTimeout || s == http.StatusTooManyRequests || s >= 500:
-		return fmt.Errorf("%s: %s", address, resp.Status)
+	case s == http.StatusTooManyRequests || s == http.StatusServiceUnavailable:
+		seconds, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16)
+		return fmt.Errorf("%s: %w", r.Address, &BusyError{resp.Status, time.Duration(seconds) * time.Second})
+	case s == http.StatusRequestTimeout || s >= 500:
+		return fmt.Errorf("%s: %s", r.Address, resp.Status)
 	default:
-		return fmt.Errorf("%s: %w: %s %s", address, ErrRejected, resp.Status, bytes.TrimSpace(answer))
+		return fmt.Errorf("%s: %w: %s %s", r.Address, ErrRejected, resp.Status, bytes.TrimSpace(answer))
 	}
 }

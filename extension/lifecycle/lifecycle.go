@@ -28,6 +28,7 @@ const (
 	headerSpan     = "X-Datadog-Span-Id"
 	headerPriority = "X-Datadog-Sampling-Priority"
 	headerError    = "X-Datadog-Invocation-Error"
+	headerRequest  = "Lambda-Runtime-Aws-Request-Id" // newer libraries send it
 )
 
 // Span is the span of an invocation.
@@ -41,23 +42,31 @@ type Span struct {
 	ErrorMessage, ErrorType   string
 }
 
+// Hooks connect a server with the rest of the extension.
+type Hooks struct {
+	Request func() string // identifier of the invocation under way
+	Done    func(Span)    // takes the span of each invocation that ended
+	// Inspect is handed the event of each invocation, and what it returns the
+	// function's answer. It may be nil, and so may what it returns.
+	Inspect func(event []byte) (finish func(requestID string, answer []byte))
+}
+
 // Server listens until it is closed.
 type Server struct {
 	listener.HTTP
 
-	done    func(Span)
-	request func() string
-	log     *logging.Logger
+	hooks Hooks
+	log   *logging.Logger
 
 	mu      sync.Mutex
 	current *Span
+	finish  func(requestID string, answer []byte)
 }
 
-// Listen binds the address and serves it. done takes the span of each
-// invocation that ended; request names the one under way.
-func Listen(address string, request func() string, done func(Span), log *logging.Logger) (*Server, error) {
-	s := &Server{done: done, request: request, log: log}
-	if err := s.Listen(address, s); err != nil {
+// Listen binds the address and serves it.
+func Listen(address string, hooks Hooks, log *logging.Logger) (*Server, error) {
+	s := &Server{hooks: hooks, log: log}
+	if err := s.Listen(address, s, log); err != nil {
 		return nil, fmt.Errorf("lifecycle: %w", err)
 	}
 	return s, nil
@@ -74,10 +83,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "POST", http.StatusMethodNotAllowed)
 			return
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		body, err := s.Body(w, r, maxBody)
 		if err != nil {
-			s.log.WarnOnce("lifecycle body", "lifecycle: %v", err)
-			http.Error(w, "body", http.StatusBadRequest)
+			s.Refuse(w, r, err)
 			return
 		}
 		if strings.HasSuffix(r.URL.Path, "/start-invocation") {
@@ -107,8 +115,12 @@ func (s *Server) start(w http.ResponseWriter, header http.Header, event []byte) 
 	} else {
 		span.TraceID = id()
 	}
+	var finish func(string, []byte)
+	if s.hooks.Inspect != nil {
+		finish = s.hooks.Inspect(event)
+	}
 	s.mu.Lock()
-	s.current = span
+	s.current, s.finish = span, finish
 	s.mu.Unlock()
 	w.Header().Set(headerTrace, strconv.FormatUint(span.TraceID, 10))
 	w.Header().Set(headerParent, strconv.FormatUint(span.SpanID, 10))
@@ -117,17 +129,19 @@ func (s *Server) start(w http.ResponseWriter, header http.Header, event []byte) 
 }
 
 // end ends the span. A library that made its own context says so in headers.
-func (s *Server) end(w http.ResponseWriter, header http.Header, _ []byte) {
+func (s *Server) end(w http.ResponseWriter, header http.Header, answer []byte) {
 	s.mu.Lock()
-	span := s.current
-	s.current = nil
+	span, finish := s.current, s.finish
+	s.current, s.finish = nil, nil
 	s.mu.Unlock()
 	if span == nil {
 		s.log.WarnOnce("lifecycle end", "lifecycle: the end of an invocation that had not started")
 		_, _ = io.WriteString(w, "{}")
 		return
 	}
-	span.RequestID = s.request() // at the start the extension may not have been told yet
+	if span.RequestID = header.Get(headerRequest); span.RequestID == "" {
+		span.RequestID = s.hooks.Request() // at the start the extension may not have been told yet
+	}
 	span.Duration = time.Since(span.Start)
 	if v, err := strconv.ParseUint(header.Get(headerTrace), 10, 64); err == nil && v != 0 {
 		span.TraceID = v
@@ -140,7 +154,13 @@ func (s *Server) end(w http.ResponseWriter, header http.Header, _ []byte) {
 	}
 	span.Error = header.Get(headerError) == "true"
 	span.ErrorMessage, span.ErrorType = header.Get(headerError+"-Msg"), header.Get(headerError+"-Type")
-	s.done(*span)
+	if finish != nil {
+		if span.Error {
+			answer = nil
+		}
+		finish(span.RequestID, answer)
+	}
+	s.hooks.Done(*span)
 	_, _ = io.WriteString(w, "{}")
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Level is how much is logged.
@@ -49,8 +50,7 @@ func ParseLevel(s string) (Level, error) {
 type Logger struct {
 	mu     sync.Mutex
 	out    io.Writer
-	level  Level
-	set    bool
+	level  atomic.Uint32 // 1 more than the level; 0 stands for Warn
 	hidden []string
 	once   map[string]struct{}
 }
@@ -60,8 +60,13 @@ const maxOnce = 1000
 
 // New makes a logger. A nil out stands for standard error.
 func New(out io.Writer, level Level) *Logger {
-	return &Logger{out: out, level: level, set: true}
+	l := &Logger{out: out}
+	l.SetLevel(level)
+	return l
 }
+
+// SetLevel changes how much is logged.
+func (l *Logger) SetLevel(level Level) { l.level.Store(uint32(level) + 1) }
 
 // Hide keeps a secret out of every later line, wherever it comes from.
 func (l *Logger) Hide(secret string) {
@@ -75,10 +80,11 @@ func (l *Logger) Hide(secret string) {
 
 // Enabled reports whether lines of that level are written.
 func (l *Logger) Enabled(level Level) bool {
-	if !l.set {
-		return level != Off && level <= Warn
+	set := l.level.Load()
+	if set == 0 {
+		set = uint32(Warn) + 1
 	}
-	return level != Off && level <= l.level
+	return level != Off && uint32(level) < set
 }
 
 // Errorf logs what makes a part of the extension fail.

@@ -5,6 +5,7 @@ package logs
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,9 +17,10 @@ import (
 // Limits of the buffer and of one request. (Datadog API reference, "Send logs":
 // 5 MB a request, 1,000 entries, 1 MB an entry.)
 const (
-	maxWaiting      = 16 << 20 // bytes of messages
+	maxWaiting      = 8 << 20 // bytes of entries
+	entryBytes      = 80      // what an entry takes besides its message
 	maxMessage      = 900 << 10
-	maxRequestBytes = 4 << 20
+	maxRequestBytes = 2 << 20 // of messages, which quoting makes longer
 	maxRequestItems = 1000
 )
 
@@ -28,6 +30,9 @@ type entry struct {
 	requestID string
 	time      int64 // milliseconds since the epoch
 }
+
+// size is what an entry takes of the buffer.
+func (e *entry) size() int { return len(e.message) + entryBytes }
 
 // Collector is safe for concurrent use. The zero value is not: Log must be set.
 type Collector struct {
@@ -96,12 +101,12 @@ func (c *Collector) add(e entry) {
 		e.message = e.message[:maxMessage]
 		c.Log.WarnOnce("log cut", "logs: lines of more than %d bytes are cut", maxMessage)
 	}
-	if c.bytes+len(e.message) > maxWaiting {
+	if c.bytes+e.size() > maxWaiting {
 		c.dropped++
 		c.Log.WarnOnce("logs full", "logs: lines are dropped: %d bytes wait for a flush", maxWaiting)
 		return
 	}
-	c.bytes += len(e.message)
+	c.bytes += e.size()
 	if e.requestID == "" && c.orphans == len(c.waiting) {
 		c.orphans++
 	}
@@ -114,23 +119,34 @@ type Identity struct {
 	Tags         string // "key:value,key:value"
 }
 
-// Take returns the bodies of POST /api/v2/logs for everything that waits, and
-// how many lines were dropped since the last call. Lines of INIT wait until
-// their invocation is known, unless all is set.
-func (c *Collector) Take(id Identity, all bool) (bodies [][]byte, dropped uint64) {
+// Take calls emit with the bodies of POST /api/v2/logs for everything that waits,
+// and returns how many lines were dropped since the last call. Lines of INIT wait
+// until their invocation is known, unless all is set. identity is called if there
+// is anything.
+func (c *Collector) Take(all bool, identity func() Identity, emit func(body []byte)) (dropped uint64) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	kept := 0
 	if !all {
 		kept = c.orphans
 	}
+	taken := slices.Clone(c.waiting[kept:])
 	dropped, c.dropped = c.dropped, 0
+	clear(c.waiting[kept:])
+	c.waiting, c.orphans = c.waiting[:kept], kept
+	for i := range taken {
+		c.bytes -= taken[i].size()
+	}
+	c.mu.Unlock()
+	if len(taken) == 0 {
+		return dropped
+	}
+	id := identity()
 	var body []byte
 	items := 0
-	for i := range c.waiting[kept:] {
-		e := &c.waiting[kept+i]
-		if items == maxRequestItems || len(body)+len(e.message) > maxRequestBytes && items > 0 {
-			bodies = append(bodies, append(body, ']'))
+	for i := range taken {
+		e := &taken[i]
+		if items == maxRequestItems || items > 0 && len(body)+len(e.message) > maxRequestBytes {
+			emit(append(body, ']'))
 			body, items = nil, 0
 		}
 		if items == 0 {
@@ -139,18 +155,18 @@ func (c *Collector) Take(id Identity, all bool) (bodies [][]byte, dropped uint64
 			body = append(body, ',')
 		}
 		body = e.append(body, id)
-		c.bytes -= len(e.message)
+		*e = entry{}
 		items++
 	}
-	if items > 0 {
-		bodies = append(bodies, append(body, ']'))
-	}
-	clear(c.waiting[kept:])
-	c.waiting = c.waiting[:kept]
-	if all {
-		c.orphans = 0
-	}
-	return bodies, dropped
+	emit(append(body, ']'))
+	return dropped
+}
+
+// Reset forgets everything that waits.
+func (c *Collector) Reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting, c.orphans, c.bytes, c.dropped = nil, 0, 0, 0
 }
 
 func (e *entry) append(b []byte, id Identity) []byte {

@@ -27,14 +27,13 @@ type sent struct {
 
 func take(t *testing.T, c *Collector, all bool) (out []sent) {
 	t.Helper()
-	bodies, _ := c.Take(Identity{ARN: "arn", Service: "s", Tags: "a:b"}, all)
-	for _, body := range bodies {
+	c.Take(all, func() Identity { return Identity{ARN: "arn", Service: "s", Tags: "a:b"} }, func(body []byte) {
 		var some []sent
 		if err := json.Unmarshal(body, &some); err != nil {
 			t.Fatalf("%v: %s", err, body)
 		}
 		out = append(out, some...)
-	}
+	})
 	return out
 }
 
@@ -89,7 +88,8 @@ func TestBounds(t *testing.T) {
 	for range 30 {
 		c.Add(line)
 	}
-	bodies, dropped := c.Take(Identity{}, true)
+	var bodies [][]byte
+	dropped := c.Take(true, func() Identity { return Identity{} }, func(body []byte) { bodies = append(bodies, body) })
 	if dropped == 0 || len(bodies) < 4 || c.bytes != 0 {
 		t.Errorf("%d requests, %d dropped, %d bytes left", len(bodies), dropped, c.bytes)
 	}

@@ -30,27 +30,31 @@ type Sample struct {
 	Member string    // of a Set
 	Rate   float64   // sample rate; 0 stands for 1
 	Tags   []string  // "key:value"
-	Time   time.Time // zero: now
+	Time   time.Time // of a metric that carries its own; zero: now, to 10 s
 }
 
 // Limits of the buffer. What exceeds them is dropped and counted.
 const (
-	maxContexts = 20000
-	maxValues   = 500000 // of histograms, distributions and sets together
-	bucket      = 10 * time.Second
+	maxContexts = 20000    // different names, tags and times
+	maxBytes    = 16 << 20 // of names, tags, bins and members together, estimated
+	bucket      = 10       // seconds that are aggregated into one point
+
+	minRate      = 1e-6
+	contextBytes = 256 // what a context takes besides its name and tags
+	binBytes     = 16  // a bin, and its share of the room that a slice grows into
+	memberBytes  = 64
 )
 
 type context struct {
 	name string
 	kind Type
 	tags string // sorted, joined by commas
-	time int64  // seconds, a multiple of the bucket
+	time int64  // seconds
 }
 
 type values struct {
-	sum     float64 // counts; the last value of a gauge
-	weight  float64 // observations behind values, by their sample rates
-	values  []float64
+	number  float64 // the sum of a Count, the last value of a Gauge
+	sketch  sketch  // of a Histogram or a Distribution
 	members map[string]struct{}
 }
 
@@ -58,47 +62,49 @@ type values struct {
 type Aggregator struct {
 	mu       sync.Mutex
 	contexts map[context]*values
-	kept     int
+	bytes    int
 	dropped  uint64
 }
 
 // Add takes a sample in. It reports false when the sample was dropped because
 // the buffer is full.
 func (a *Aggregator) Add(s Sample) bool {
-	at := s.Time
-	if at.IsZero() {
-		at = time.Now()
+	at := s.Time.Unix()
+	if s.Time.IsZero() {
+		at = time.Now().Unix() / bucket * bucket
 	}
-	sec := int64(bucket / time.Second)
-	key := context{s.Name, s.Type, joinTags(s.Tags), at.Unix() / sec * sec}
-	rate := s.Rate
-	if rate <= 0 || rate > 1 {
-		rate = 1
+	key := context{s.Name, s.Type, joinTags(s.Tags), at}
+	rate := 1.0
+	if s.Rate > 0 && s.Rate < 1 {
+		rate = max(s.Rate, minRate)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	v := a.contexts[key]
 	if v == nil {
-		if len(a.contexts) >= maxContexts {
+		size := contextBytes + len(key.name) + len(key.tags)
+		if len(a.contexts) >= maxContexts || a.bytes+size > maxBytes {
 			a.dropped++
 			return false
 		}
 		if a.contexts == nil {
 			a.contexts = map[context]*values{}
 		}
+		a.bytes += size
 		v = &values{}
 		a.contexts[key] = v
 	}
 	switch s.Type {
 	case Count:
-		v.sum += s.Value / rate
+		v.number += s.Value / rate
 	case Gauge:
-		v.sum = s.Value
+		v.number = s.Value
 	case Set:
 		if _, known := v.members[s.Member]; known {
 			return true
 		}
-		if a.kept >= maxValues {
+		size := memberBytes + len(s.Member)
+		if a.bytes+size > maxBytes {
 			a.dropped++
 			return false
 		}
@@ -106,16 +112,13 @@ func (a *Aggregator) Add(s Sample) bool {
 			v.members = map[string]struct{}{}
 		}
 		v.members[s.Member] = struct{}{}
-		a.kept++
+		a.bytes += size
 	default:
-		if a.kept >= maxValues {
+		if a.bytes+binBytes > maxBytes {
 			a.dropped++
 			return false
 		}
-		v.values = append(v.values, s.Value)
-		v.sum += s.Value / rate
-		v.weight += 1 / rate
-		a.kept++
+		a.bytes += binBytes * v.sketch.add(s.Value, rate)
 	}
 	return true
 }
@@ -134,6 +137,13 @@ func joinTags(tags []string) string {
 	return strings.Join(tags, ",")
 }
 
+// Reset forgets everything.
+func (a *Aggregator) Reset() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.contexts, a.bytes, a.dropped = nil, 0, 0
+}
+
 // Point is one aggregated value of a series.
 type Point struct {
 	Name     string
@@ -144,29 +154,29 @@ type Point struct {
 	Interval int64 // seconds that a Count covers
 }
 
-// DistributionPoint holds the observations of one bucket.
-type DistributionPoint struct {
-	Name   string
-	Tags   []string
-	Time   int64
-	Values []float64
+// distribution is what a Distribution of one name, tags and time has seen.
+type distribution struct {
+	name   string
+	tags   []string
+	time   int64
+	sketch *sketch
 }
 
 // Batch is what was aggregated until a flush, sorted by name, tags and time.
 type Batch struct {
 	Points        []Point
-	Distributions []DistributionPoint
 	Dropped       uint64 // samples that found no room
+	distributions []distribution
 }
 
 // Empty reports whether there is nothing to send.
-func (b *Batch) Empty() bool { return len(b.Points) == 0 && len(b.Distributions) == 0 }
+func (b *Batch) Empty() bool { return len(b.Points) == 0 && len(b.distributions) == 0 }
 
 // Flush takes everything out.
 func (a *Aggregator) Flush() *Batch {
 	a.mu.Lock()
 	contexts, dropped := a.contexts, a.dropped
-	a.contexts, a.kept, a.dropped = nil, 0, 0
+	a.contexts, a.bytes, a.dropped = nil, 0, 0
 	a.mu.Unlock()
 	b := &Batch{Dropped: dropped}
 	for key, v := range contexts {
@@ -175,36 +185,39 @@ func (a *Aggregator) Flush() *Batch {
 			tags = strings.Split(key.tags, ",")
 		}
 		point := func(suffix string, kind Type, value float64) {
+			if math.IsInf(value, 0) || math.IsNaN(value) { // a sum too large for any intake
+				b.Dropped++
+				return
+			}
 			p := Point{Name: key.name + suffix, Type: kind, Tags: tags, Time: key.time, Value: value}
 			if kind == Count {
-				p.Interval = int64(bucket / time.Second)
+				p.Interval = bucket
 			}
 			b.Points = append(b.Points, p)
 		}
 		switch key.kind {
 		case Count, Gauge:
-			point("", key.kind, v.sum)
+			point("", key.kind, v.number)
 		case Set:
 			point("", Gauge, float64(len(v.members)))
 		case Histogram:
-			sort.Float64s(v.values)
-			n := len(v.values)
-			point(".avg", Gauge, v.sum/v.weight)
-			point(".count", Count, v.weight)
-			point(".median", Gauge, v.values[(n-1)/2])
-			point(".95percentile", Gauge, v.values[int(math.Ceil(0.95*float64(n)))-1])
-			point(".max", Gauge, v.values[n-1])
+			s := &v.sketch
+			point(".avg", Gauge, s.sum/float64(s.count))
+			point(".count", Count, float64(s.count))
+			point(".median", Gauge, s.quantile(0.5))
+			point(".95percentile", Gauge, s.quantile(0.95))
+			point(".max", Gauge, s.max)
 		case Distribution:
-			b.Distributions = append(b.Distributions, DistributionPoint{key.name, tags, key.time, v.values})
+			b.distributions = append(b.distributions, distribution{key.name, tags, key.time, &v.sketch})
 		}
 	}
 	sort.Slice(b.Points, func(i, j int) bool {
 		p, q := &b.Points[i], &b.Points[j]
 		return less(p.Name, q.Name, p.Tags, q.Tags, p.Time, q.Time)
 	})
-	sort.Slice(b.Distributions, func(i, j int) bool {
-		p, q := &b.Distributions[i], &b.Distributions[j]
-		return less(p.Name, q.Name, p.Tags, q.Tags, p.Time, q.Time)
+	sort.Slice(b.distributions, func(i, j int) bool {
+		p, q := &b.distributions[i], &b.distributions[j]
+		return less(p.name, q.name, p.tags, q.tags, p.time, q.time)
 	})
 	return b
 }

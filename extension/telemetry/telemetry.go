@@ -7,7 +7,6 @@ package telemetry
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -27,12 +26,13 @@ type Event struct {
 
 // Platform is the record of the platform events, as far as they are used.
 type Platform struct {
-	RequestID string `json:"requestId"`
-	Status    string `json:"status"`
-	ErrorType string `json:"errorType"`
-	Phase     string `json:"phase"`
-	Metrics   struct {
+	RequestID      string `json:"requestId"`
+	Status         string `json:"status"`
+	ErrorType      string `json:"errorType"`
+	RuntimeVersion string `json:"runtimeVersion"` // initStart
+	Metrics        struct {
 		DurationMs       float64 `json:"durationMs"`
+		ProducedBytes    float64 `json:"producedBytes"`
 		BilledDurationMs float64 `json:"billedDurationMs"`
 		InitDurationMs   float64 `json:"initDurationMs"`
 		MemorySizeMB     float64 `json:"memorySizeMB"`
@@ -55,7 +55,7 @@ type Server struct {
 // of the extension's own addresses, so address names all interfaces in Lambda.
 func Listen(address string, handle Handler, log *logging.Logger) (*Server, error) {
 	s := &Server{handle: handle, log: log}
-	if err := s.Listen(address, s); err != nil {
+	if err := s.Listen(address, s, log); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	return s, nil
@@ -68,9 +68,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "POST", http.StatusMethodNotAllowed)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := s.Body(w, r, maxBody)
 	if err != nil {
-		http.Error(w, "body", http.StatusBadRequest)
+		s.Refuse(w, r, err)
 		return
 	}
 	events, bad, err := Decode(body)

@@ -1,7 +1,6 @@
 package traceagent
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -15,7 +14,9 @@ var errShort = errors.New("msgpack: unexpected end")
 // reader reads MessagePack. It allocates nothing by a length that is only
 // claimed: every element takes at least one byte of what is there.
 type reader struct {
-	data []byte
+	data  []byte
+	stats bool // spans are marked for the intake to compute statistics of them
+	more  More // may be nil
 }
 
 func (r *reader) take(n int) ([]byte, error) {
@@ -202,48 +203,4 @@ func (r *reader) skip(depth int) error {
 		return fmt.Errorf("msgpack: 0x%02x is no value", c)
 	}
 	return err
-}
-
-// The rest of the file writes protocol buffers.
-
-func appendVarint(b []byte, field int, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(field)<<3), v)
-}
-
-func appendBytes[T string | []byte](b []byte, field int, v T) []byte {
-	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(field)<<3|2), uint64(len(v)))
-	return append(b, v...)
-}
-
-func appendText(b []byte, field int, v string) []byte {
-	if v == "" {
-		return b
-	}
-	return appendBytes(b, field, v)
-}
-
-// appendEntry appends an entry of a map whose values are strings or bytes.
-func appendEntry[T string | []byte](b []byte, field int, key string, value T) []byte {
-	n := 1 + uvarintLen(len(key)) + len(key) + 1 + uvarintLen(len(value)) + len(value)
-	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(field)<<3|2), uint64(n))
-	return appendBytes(appendBytes(b, 1, key), 2, value)
-}
-
-func appendDoubleEntry(b []byte, field int, key string, value float64) []byte {
-	n := 1 + uvarintLen(len(key)) + len(key) + 9
-	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(field)<<3|2), uint64(n))
-	b = append(appendBytes(b, 1, key), 2<<3|1)
-	return binary.LittleEndian.AppendUint64(b, math.Float64bits(value))
-}
-
-func uvarintLen(n int) int {
-	size := 1
-	for n >= 0x80 {
-		n >>= 7
-		size++
-	}
-	return size
 }

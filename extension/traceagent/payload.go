@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/initprof/initprof/extension/protobuf"
 )
 
 // AgentVersion is what payloads say of their sender. Intakes expect a version
@@ -14,6 +16,7 @@ const AgentVersion = "7.60.0"
 type Identity struct {
 	Env, Version string
 	Tags         string // "key:value,key:value", for _dd.tags.function
+	More         More   // may be nil
 }
 
 // span is one span on its way from MessagePack to protocol buffers: the fields
@@ -23,34 +26,103 @@ type span struct {
 	root     bool
 	priority float64
 	origin   string
+	name     string
+	request  string // request_id of its meta
 }
 
 const noPriority = -128 // sampler.PriorityNone of the agent
 
-// Encode makes an AgentPayload (datadog/trace/agent_payload.proto of the
-// Datadog agent) of what tracers sent. Payloads that cannot be decoded are left
-// out, and named in the error; body is nil if nothing is left.
-func Encode(payloads []Payload, id Identity) (body []byte, err error) {
-	var errs []error
-	for i := range payloads {
-		tracer, err := encodeTracer(&payloads[i], id)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		body = appendBytes(body, 5, tracer)
-	}
-	if body == nil {
-		return nil, errors.Join(errs...)
-	}
-	body = appendText(body, 2, id.Env)
-	body = appendText(body, 7, AgentVersion)
-	return body, errors.Join(errs...)
+// Limits on payloads. The intake takes some 3 MB (the agent's own limit is 3.2
+// MB) to 15 MB. In v0.5 a few bytes stand for a word of any length, so that what
+// comes out of a body is not bounded by what went in.
+const (
+	maxPayload = 3 << 20  // what an AgentPayload is filled to
+	maxChunk   = 10 << 20 // one trace
+	maxDecoded = 64 << 20 // all traces of one body
+)
+
+var errTrace = errors.New("a trace of more than 10 MB")
+
+// encoder fills AgentPayloads (datadog/trace/agent_payload.proto of the Datadog
+// agent).
+type encoder struct {
+	id     Identity
+	emit   func(body []byte)
+	client Client
+	chunks []byte // of the TracerPayload that is being filled, encoded
+	body   []byte // TracerPayloads that are complete
 }
 
-// encodeTracer makes a TracerPayload (datadog/trace/tracer_payload.proto).
-func encodeTracer(p *Payload, id Identity) ([]byte, error) {
-	r := &reader{p.Body}
+// Encode calls emit with AgentPayloads of what tracers sent. Payloads that cannot
+// be decoded are left out; the error says how many, and why the first. The bodies
+// are let go of on the way.
+func Encode(payloads []Payload, id Identity, emit func(body []byte)) error {
+	e := &encoder{id: id, emit: emit}
+	bad := 0
+	var first error
+	for i := range payloads {
+		p := &payloads[i]
+		chunks, err := decode(p, id.More)
+		p.Body = nil
+		if err != nil {
+			if bad++; first == nil {
+				first = err
+			}
+			continue
+		}
+		for _, chunk := range chunks {
+			e.add(p.Client, chunk)
+		}
+	}
+	e.close()
+	if bad > 0 {
+		return fmt.Errorf("%d payloads of %d: %w", bad, len(payloads), first)
+	}
+	return nil
+}
+
+func (e *encoder) add(client Client, chunk []byte) {
+	if len(e.body)+len(e.chunks)+len(chunk) > maxPayload {
+		e.close()
+	}
+	if client != e.client {
+		e.tracer()
+		e.client = client
+	}
+	e.chunks = protobuf.AppendBytes(e.chunks, 6, chunk)
+}
+
+// tracer ends a TracerPayload (datadog/trace/tracer_payload.proto).
+func (e *encoder) tracer() {
+	if len(e.chunks) == 0 {
+		return
+	}
+	b := protobuf.AppendText(nil, 2, e.client.Language)
+	b = protobuf.AppendText(b, 3, e.client.LanguageVersion)
+	b = protobuf.AppendText(b, 4, e.client.Tracer)
+	b = append(b, e.chunks...)
+	if e.id.Tags != "" {
+		b = protobuf.AppendEntry(b, 7, "_dd.tags.function", e.id.Tags)
+	}
+	b = protobuf.AppendText(b, 8, e.id.Env)
+	b = protobuf.AppendText(b, 10, e.id.Version)
+	e.body = protobuf.AppendBytes(e.body, 5, b)
+	e.chunks = e.chunks[:0]
+}
+
+func (e *encoder) close() {
+	e.tracer()
+	if len(e.body) == 0 {
+		return
+	}
+	e.body = protobuf.AppendText(e.body, 2, e.id.Env)
+	e.emit(protobuf.AppendText(e.body, 7, AgentVersion))
+	e.body = nil
+}
+
+// decode makes the TraceChunks of a body.
+func decode(p *Payload, more More) (chunks [][]byte, err error) {
+	r := &reader{data: p.Body, stats: !p.Client.ComputedStats, more: more}
 	var words []string
 	if p.Version == "v0.5" {
 		n, err := r.array()
@@ -64,29 +136,24 @@ func encodeTracer(p *Payload, id Identity) ([]byte, error) {
 			return nil, fmt.Errorf("%s: dictionary: %w", p.Version, err)
 		}
 	}
-	var b []byte
-	b = appendText(b, 2, p.Language)
-	b = appendText(b, 3, p.LanguageVersion)
-	b = appendText(b, 4, p.Tracer)
 	traces, err := r.array()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Version, err)
 	}
+	size := 0
 	for range traces {
 		chunk, err := r.chunk(p.Version, words)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Version, err)
 		}
+		if size += len(chunk); size > maxDecoded {
+			return nil, fmt.Errorf("%s: %d bytes become more than %d", p.Version, len(p.Body), maxDecoded)
+		}
 		if chunk != nil {
-			b = appendBytes(b, 6, chunk)
+			chunks = append(chunks, chunk)
 		}
 	}
-	if id.Tags != "" {
-		b = appendEntry(b, 7, "_dd.tags.function", id.Tags)
-	}
-	b = appendText(b, 8, id.Env)
-	b = appendText(b, 10, id.Version)
-	return b, nil
+	return chunks, nil
 }
 
 func (r *reader) words() ([]string, error) {
@@ -124,7 +191,13 @@ func (r *reader) chunk(version string, words []string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		spans = appendBytes(spans, 3, s.encoded)
+		s.add(r.more)
+		if r.stats {
+			s.encoded = protobuf.AppendEntry(s.encoded, 10, "_dd.compute_stats", "1")
+		}
+		if spans = protobuf.AppendBytes(spans, 3, s.encoded); len(spans) > maxChunk {
+			return nil, errTrace
+		}
 		if s.priority != noPriority && (!fromRoot || s.root) {
 			priority, fromRoot = s.priority, s.root
 		}
@@ -132,8 +205,8 @@ func (r *reader) chunk(version string, words []string) ([]byte, error) {
 			origin = s.origin
 		}
 	}
-	b := appendVarint(nil, 1, uint64(int64(priority)))
-	b = appendText(b, 2, origin)
+	b := protobuf.AppendVarint(nil, 1, uint64(int64(priority)))
+	b = protobuf.AppendText(b, 2, origin)
 	return append(b, spans...), nil
 }
 
@@ -209,7 +282,10 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 	switch field {
 	case 1, 2, 3, 12:
 		v, err := text()
-		s.encoded = appendText(s.encoded, field, v)
+		if field == 2 {
+			s.name = v
+		}
+		s.encoded = protobuf.AppendText(s.encoded, field, v)
 		return err
 	case 10:
 		n, err := r.mapping()
@@ -225,10 +301,15 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 			if err != nil {
 				return err
 			}
-			if key == "_dd.origin" {
+			switch key {
+			case "_dd.origin":
 				s.origin = value
+			case "request_id":
+				s.request = value
 			}
-			s.encoded = appendEntry(s.encoded, field, key, value)
+			if s.encoded = protobuf.AppendEntry(s.encoded, field, key, value); len(s.encoded) > maxChunk {
+				return errTrace
+			}
 		}
 		return nil
 	case 11:
@@ -248,7 +329,9 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 			if key == "_sampling_priority_v1" && math.Abs(value) < 100 {
 				s.priority = value
 			}
-			s.encoded = appendDoubleEntry(s.encoded, field, key, value)
+			if s.encoded = protobuf.AppendDoubleEntry(s.encoded, field, key, value); len(s.encoded) > maxChunk {
+				return errTrace
+			}
 		}
 		return nil
 	}
@@ -256,7 +339,7 @@ func (r *reader) field(s *span, field int, text func() (string, error)) error {
 	if field == 6 {
 		s.root = v == 0
 	}
-	s.encoded = appendVarint(s.encoded, field, v)
+	s.encoded = protobuf.AppendVarint(s.encoded, field, v)
 	return err
 }
 
@@ -274,7 +357,7 @@ func (r *reader) metaStruct(s *span) error {
 		if err != nil {
 			return err
 		}
-		s.encoded = appendEntry(s.encoded, 13, key, value)
+		s.encoded = protobuf.AppendEntry(s.encoded, 13, key, value)
 	}
 	return nil
 }
@@ -301,11 +384,11 @@ func (r *reader) links(s *span) error {
 			case number != 0:
 				var v uint64
 				v, _, err = r.number()
-				link = appendVarint(link, number, v)
+				link = protobuf.AppendVarint(link, number, v)
 			case key == "tracestate":
 				var v string
 				v, err = r.text()
-				link = appendText(link, 5, v)
+				link = protobuf.AppendText(link, 5, v)
 			case key == "attributes":
 				var entries int
 				if entries, err = r.mapping(); err != nil {
@@ -320,7 +403,7 @@ func (r *reader) links(s *span) error {
 					if err != nil {
 						return err
 					}
-					link = appendEntry(link, 4, k, v)
+					link = protobuf.AppendEntry(link, 4, k, v)
 				}
 			default:
 				err = r.skip(0)
@@ -329,7 +412,7 @@ func (r *reader) links(s *span) error {
 				return err
 			}
 		}
-		s.encoded = appendBytes(s.encoded, 14, link)
+		s.encoded = protobuf.AppendBytes(s.encoded, 14, link)
 	}
 	return nil
 }

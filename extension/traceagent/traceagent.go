@@ -4,7 +4,6 @@
 package traceagent
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,17 +16,24 @@ import (
 
 // Limits of the buffer.
 const (
-	maxBody  = 50 << 20 // of one request, as the agent has it
-	maxBytes = 64 << 20 // of all payloads that wait for a flush
+	maxBody    = 25 << 20 // of one request; tracers send up to 20 MB
+	maxBytes   = 32 << 20 // of all payloads that wait for a flush
+	maxIgnored = 2 << 20  // of a request that is not forwarded
 )
 
 // Payload is what a tracer sent, undecoded.
 type Payload struct {
-	Version         string // "v0.4" or "v0.5"
+	Version string // "v0.4" or "v0.5"
+	Client  Client
+	Body    []byte // MessagePack
+}
+
+// Client is what a tracer says of itself.
+type Client struct {
 	Language        string // Datadog-Meta-Lang
 	LanguageVersion string // Datadog-Meta-Lang-Version
 	Tracer          string // Datadog-Meta-Tracer-Version
-	Body            []byte // MessagePack
+	ComputedStats   bool   // Datadog-Client-Computed-Stats
 }
 
 // Server listens until it is closed.
@@ -45,23 +51,50 @@ type Server struct {
 // Listen binds the address and serves it.
 func Listen(address string, log *logging.Logger) (*Server, error) {
 	s := &Server{log: log}
-	if err := s.Listen(address, s); err != nil {
+	if err := s.Listen(address, s, log); err != nil {
 		return nil, fmt.Errorf("trace agent: %w", err)
 	}
 	return s, nil
 }
+
+// info is the answer to /info. A tracer asks for it, and leaves alone the end
+// points that it does not list.
+const info = `{"version":"` + AgentVersion + `","endpoints":["/v0.4/traces","/v0.5/traces","/info"],` +
+	`"client_drop_p0s":false,"span_meta_structs":true,"config":{}}`
+
+// taken are the paths, and beginnings of paths, that clients post to whatever
+// /info lists, and complain of when they find them missing. What they post is
+// accepted and not forwarded: statistics of traces, which the intake is asked to
+// compute (_dd.compute_stats), and the tracers' news of themselves.
+var taken = [...]string{"/v0.6/stats", "/v0.1/pipeline_stats", "/telemetry/proxy/"}
 
 // ServeHTTP answers a tracer.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/info":
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"version":"initprof-extension","endpoints":["/v0.4/traces","/v0.5/traces","/info"],"client_drop_p0s":false}`)
+		_, _ = io.WriteString(w, info)
+		return
 	case "/v0.4/traces", "/v0.5/traces":
 		s.traces(w, r)
-	default:
-		http.NotFound(w, r)
+		return
 	}
+	for _, path := range taken {
+		if !strings.HasPrefix(r.URL.Path, path) {
+			continue
+		}
+		s.log.WarnOnce("not forwarded "+path, "trace agent: what is sent to %s is accepted and not forwarded", path)
+		if _, err := s.Body(w, r, maxIgnored); err != nil {
+			s.Refuse(w, r, err)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	s.log.WarnOnce("no end point", "trace agent: %s is no end point of it (told once)", r.URL.Path)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = io.WriteString(w, `{"error":"this agent has the end points that /info lists"}`)
 }
 
 func (s *Server) traces(w http.ResponseWriter, r *http.Request) {
@@ -69,24 +102,22 @@ func (s *Server) traces(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "POST or PUT", http.StatusMethodNotAllowed)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		s.log.WarnOnce("traces too large", "trace agent: a payload of more than %d bytes was refused", maxBody)
-		http.Error(w, "payload too large", http.StatusRequestEntityTooLarge)
-		return
-	} else if err != nil {
-		http.Error(w, "incomplete body", http.StatusBadRequest)
-		return
-	}
 	if mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); mediaType != "application/msgpack" {
 		s.log.WarnOnce("traces type", "trace agent: traces of content type %q were refused: MessagePack alone is read", mediaType)
 		http.Error(w, "application/msgpack", http.StatusUnsupportedMediaType)
 		return
 	}
+	body, err := s.Body(w, r, maxBody)
+	if err != nil {
+		s.Refuse(w, r, err)
+		return
+	}
 	if !s.Add(Payload{
-		r.URL.Path[1:5], r.Header.Get("Datadog-Meta-Lang"), r.Header.Get("Datadog-Meta-Lang-Version"),
-		r.Header.Get("Datadog-Meta-Tracer-Version"), body,
+		Version: r.URL.Path[1:5], Body: body,
+		Client: Client{
+			r.Header.Get("Datadog-Meta-Lang"), r.Header.Get("Datadog-Meta-Lang-Version"), r.Header.Get("Datadog-Meta-Tracer-Version"),
+			r.Header.Get("Datadog-Client-Computed-Stats") != "",
+		},
 	}) {
 		http.Error(w, "buffer full", http.StatusTooManyRequests)
 		return

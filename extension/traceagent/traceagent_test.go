@@ -42,7 +42,15 @@ func TestServer(t *testing.T) {
 	if code, _ := ask("GET", "/v0.4/traces", ""); code != 405 {
 		t.Error(code)
 	}
-	if code, _ := ask("GET", "/nowhere", ""); code != 404 {
+	for path, want := range map[string]int{
+		"/v0.6/stats": 202, "/telemetry/proxy/api/v2/apmtelemetry": 202, "/v0.1/pipeline_stats": 202, // taken, not forwarded
+		"/v0.7/config": 404, "/profiling/v1/input": 404, "/evp_proxy/v2/api/v2/llmobs": 404, "/nowhere": 404, // not listed by /info
+	} {
+		if code, _ := ask("POST", path, "\x80"); code != want {
+			t.Errorf("%s: %d", path, code)
+		}
+	}
+	if code, _ := ask("PUT", "/v0.4/traces", strings.Repeat("x", maxBody+1)); code != 413 {
 		t.Error(code)
 	}
 	payloads, dropped := s.Take()

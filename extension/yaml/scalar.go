@@ -175,15 +175,22 @@ func (p *parser) blockScalar(l line, header string, indent int) (Value, error) {
 		}
 		b.WriteString(text)
 	}
-	switch {
-	case chomp == '+':
-		b.WriteString(strings.Repeat("\n", len(lines)-end))
-		if end > 0 {
-			b.WriteByte('\n')
-		}
-	case chomp == 0 && end > 0:
-		b.WriteByte('\n')
+	breaks := len(lines) - end // that follow the text
+	if end > 0 {
+		breaks++
 	}
+	if p.unended && p.next == len(p.lines) {
+		breaks--
+	}
+	switch {
+	case chomp == '-' || breaks < 0:
+		breaks = 0
+	case chomp == 0:
+		if breaks = min(breaks, 1); end == 0 {
+			breaks = 0
+		}
+	}
+	b.WriteString(strings.Repeat("\n", breaks))
 	return Scalar{Text: b.String(), Quoted: true}, nil
 }
 
@@ -287,8 +294,12 @@ func (f *flow) value(depth int) (Value, error) {
 	start := f.pos
 	for f.pos < len(f.text) {
 		c := f.text[f.pos]
+		if c == ':' && f.pos+1 < len(f.text) && strings.IndexByte(",[]{}", f.text[f.pos+1]) >= 0 {
+			// YAML 1.2 takes it for the end of a key, YAML 1.1 for a part of the scalar.
+			return nil, errors.New("a colon without a space after it in a flow collection")
+		}
 		if strings.IndexByte(",[]{}", c) >= 0 ||
-			c == ':' && (f.pos+1 == len(f.text) || strings.IndexByte(" \t,[]{}", f.text[f.pos+1]) >= 0) {
+			c == ':' && (f.pos+1 == len(f.text) || strings.IndexByte(" \t", f.text[f.pos+1]) >= 0) {
 			break
 		}
 		if c == '#' && (f.text[f.pos-1] == ' ' || f.text[f.pos-1] == '\t') {

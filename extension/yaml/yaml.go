@@ -59,6 +59,8 @@ type parser struct {
 	lines []line
 	next  int
 	depth int
+
+	unended bool // the last line has no end
 }
 
 // Parse reads a document. An empty one gives a nil Value.
@@ -69,7 +71,7 @@ func Parse(data []byte) (Value, error) {
 	if !utf8.Valid(data) {
 		return nil, errors.New("yaml: not UTF-8")
 	}
-	p := &parser{}
+	p := &parser{unended: len(data) > 0 && data[len(data)-1] != '\n'}
 	text := strings.TrimPrefix(string(data), "\ufeff")
 	number := 0
 	for len(text) > 0 {

@@ -117,6 +117,7 @@ func TestWhatIsNotKnownIsAnError(t *testing.T) {
 		"a: 1\n  b: 2\n":        "line 2",
 		"a:\n\t- b\n":           "tab",
 		"a: [1, 2\n":            "does not end",
+		"a: {b:}\n":             "colon",
 		"<<: {a: 1}\n":          "merge",
 		"a: b: c\n":             "mapping on the line",
 		"a: \"\\q\"\n":          "unknown escape",
@@ -134,7 +135,7 @@ func TestWhatIsNotKnownIsAnError(t *testing.T) {
 
 // What is read must be what the reference reads; errors of either are fine.
 func FuzzParse(f *testing.F) {
-	for _, doc := range documents {
+	for _, doc := range append(documents, "0: |\n 0", "0: |+\n ", "{0:} ") { // found by fuzzing
 		f.Add(doc)
 	}
 	f.Fuzz(func(t *testing.T, doc string) {

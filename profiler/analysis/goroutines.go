@@ -107,7 +107,7 @@ func (s *goroutineSums) add(c ColdStart) {
 	seen := map[goroutineKey]int{}
 	threads := map[*trace.Thread]bool{}
 	for _, g := range c.Timeline.Goroutines {
-		key := goroutineKey{function: startFunction(c.Names, g), createdBy: createdBy(c.Names, g)}
+		key := goroutineKey{function: StartFunction(c.Names, g), createdBy: createdBy(c.Names, g)}
 		var t *goroutineTotals
 		for i := range g.Between(from, to) {
 			if t == nil {
@@ -163,7 +163,8 @@ func (s *goroutineSums) totals(key goroutineKey) *goroutineTotals {
 
 const unknownFunction = "[unknown]"
 
-func startFunction(names Names, g *trace.GoroutineLife) string {
+// StartFunction names the first function of a goroutine.
+func StartFunction(names Names, g *trace.GoroutineLife) string {
 	if names == nil || g.StartPC == 0 {
 		return unknownFunction
 	}
@@ -192,7 +193,7 @@ func createdBy(names Names, g *trace.GoroutineLife) string {
 // readyBy says what made a goroutine runnable: a goroutine by its function.
 func readyBy(names Names, r *trace.Ready) string {
 	if r.By != nil {
-		return "goroutine " + startFunction(names, r.By)
+		return "goroutine " + StartFunction(names, r.By)
 	}
 	return r.Source.String()
 }

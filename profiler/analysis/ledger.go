@@ -255,7 +255,7 @@ func criticalPath(c ColdStart) []PathStep {
 		}
 		if x.Goroutine != nil && x.Goroutine.ID != 0 {
 			step.Goroutine = new(x.Goroutine.ID)
-			if f := startFunction(c.Names, x.Goroutine); f != unknownFunction {
+			if f := StartFunction(c.Names, x.Goroutine); f != unknownFunction {
 				step.GoroutineFunction = f
 			}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/initprof/initprof/profiler/probe"
@@ -110,10 +111,32 @@ func (t *Tracer) attachTracing(names ...string) error {
 		if err != nil {
 			return fmt.Errorf("attach %s: %w", name, err)
 		}
-		t.closers = append(t.closers, l.Close)
+		t.links = append(t.links, l.Close)
+		t.linked = append(t.linked, name)
 		t.watchMisses(p)
 	}
 	return nil
+}
+
+// relink attaches again what New found to be attachable.
+func (t *Tracer) relink() error {
+	names := t.linked
+	t.linked = nil
+	return t.attachTracing(names...)
+}
+
+// unlink takes off all that costs whoever runs on this machine, so that nothing
+// is left in the untraced cold starts between and in what comes behind /next.
+// Each waits until nobody runs it any more; together they wait once.
+func (t *Tracer) unlink() error {
+	links := append(t.links, t.points.closers...)
+	t.links, t.points.closers = nil, nil
+	var g errgroup.Group
+	for _, detach := range links {
+		g.Go(detach)
+	}
+	g.Go(t.stopGoroutines)
+	return g.Wait()
 }
 
 // watchMisses remembers how often the kernel had skipped p up to now.
@@ -125,23 +148,36 @@ func (t *Tracer) watchMisses(p *ebpf.Program) {
 }
 
 func (t *Tracer) attachFaults() error {
-	for _, e := range []struct {
-		config  uint64
-		program string
-	}{
-		// The ends first: an end without a begin is counted, a begin without an end is noise.
-		{unix.PERF_COUNT_SW_PAGE_FAULTS_MIN, "fault_minor"},
-		{unix.PERF_COUNT_SW_PAGE_FAULTS_MAJ, "fault_major"},
-		{unix.PERF_COUNT_SW_PAGE_FAULTS, "fault_begin"},
-	} {
-		for _, cpu := range t.opts.CPUs {
-			fd, err := t.openSoftware(e.config, 1, cpu, e.program)
-			if err != nil {
-				return err
-			}
-			if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
-				return fmt.Errorf("enable page faults on CPU %d: %w", cpu, err)
-			}
+	// The ends first: an end without a begin is counted, a begin without an end is noise.
+	if err := t.attachFault(unix.PERF_COUNT_SW_PAGE_FAULTS_MIN, "fault_minor"); err != nil {
+		return err
+	}
+	if err := t.attachFault(unix.PERF_COUNT_SW_PAGE_FAULTS_MAJ, "fault_major"); err != nil {
+		return err
+	}
+	// Tracepoints of x86 kernels tell of the begin at half the cost.
+	if t.collection.Programs["page_fault_user"] != nil && t.attachTracing("page_fault_kernel", "page_fault_user") == nil {
+		return nil
+	}
+	return t.attachFault(unix.PERF_COUNT_SW_PAGE_FAULTS, "fault_begin")
+}
+
+// attachFault runs a program at each of perf's software events on each CPU.
+func (t *Tracer) attachFault(config uint64, program string) error {
+	for _, cpu := range t.opts.CPUs {
+		fd, err := t.openSoftware(config, 1, cpu, program)
+		if err != nil {
+			return err
+		}
+		t.faults = append(t.faults, fd)
+	}
+	return nil
+}
+
+func (t *Tracer) enableFaults() error {
+	for _, fd := range t.faults {
+		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
+			return fmt.Errorf("enable page faults: %w", err)
 		}
 	}
 	return nil

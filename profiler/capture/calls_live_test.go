@@ -78,17 +78,17 @@ func pointsOf(t *testing.T, path string, actions map[string]probe.Action) (point
 func TestFunctionCalls(t *testing.T) {
 	tracer := needBPF(t, capture.Options{})
 	subject := compileC(t, callers, "-O0", "-fno-omit-frame-pointer")
-	tracer.AttachPoints(pointsOf(t, subject, map[string]probe.Action{
+	tracer.WatchPoints(pointsOf(t, subject, map[string]probe.Action{
 		"add": probe.RecordCall, "named": probe.RecordCallText0, "second": probe.RecordCallText1,
 		"leaves": probe.RecordCall, "around": probe.RecordCall, "sleeps": probe.RecordCall,
 		"touches": probe.RecordCall, "recurses": probe.RecordCall, "tail_end": probe.RecordCall, "tail": probe.RecordCall,
 	}))
+	raw, events := record(t, tracer, subject)
 	for _, p := range tracer.Probes() {
 		if p.Reason != "" {
 			t.Fatalf("%s: %s", p.Name, p.Reason)
 		}
 	}
-	raw, events := record(t, tracer, subject)
 	if n := raw.Losses.Total(); n != 0 {
 		t.Errorf("lost: %+v", raw.Losses)
 	}

@@ -61,9 +61,9 @@ func costs(b *testing.B, points []capture.Point, n int, unit string, command ...
 	var differences []float64
 	for b.Loop() {
 		without := timed(b, nil, command...)
-		tracer.AttachPoints(points)
+		tracer.WatchPoints(points)
 		with := timed(b, tracer, command...)
-		tracer.AttachPoints(nil)
+		tracer.WatchPoints(nil)
 		differences = append(differences, float64(with-without)/float64(n))
 	}
 	slices.Sort(differences)

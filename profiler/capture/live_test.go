@@ -63,6 +63,17 @@ func needBPF(t *testing.T, opts capture.Options) *capture.Tracer {
 // record runs a command to its end under a tracer.
 func record(t *testing.T, tracer *capture.Tracer, command ...string) (*capture.Raw, []trace.Event) {
 	t.Helper()
+	raw := recordRaw(t, tracer, command...)
+	events, err := raw.Decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw, events
+}
+
+// recordRaw is record without decoding.
+func recordRaw(t *testing.T, tracer *capture.Tracer, command ...string) *capture.Raw {
+	t.Helper()
 	nonce := rand.Uint64()
 	if err := tracer.Arm(nonce, 0); err != nil {
 		t.Fatal(err)
@@ -80,11 +91,7 @@ func record(t *testing.T, tracer *capture.Tracer, command ...string) (*capture.R
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", command, err, out.Bytes())
 	}
-	events, err := raw.Decode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw, events
+	return raw
 }
 
 // compileC builds a C program from source, or skips without a compiler.

@@ -66,7 +66,7 @@ func TestLoaderStatistics(t *testing.T) {
 		}
 		points = append(points, capture.Point{Path: path, Point: probe.Point{Offset: f.Entry.Offset, Action: action, Kind: probe.Call, Name: name}})
 	}
-	tracer.AttachPoints(points)
+	tracer.WatchPoints(points)
 	for _, p := range tracer.Probes() {
 		if p.Reason != "" {
 			t.Logf("%s: %s", p.Name, p.Reason)

@@ -32,24 +32,21 @@ type Point struct {
 // attachedPoints is what sits on the subject's own instructions.
 type attachedPoints struct {
 	withoutMulti bool // the kernel has no uprobe-multi
-	points       []Point
+	wanted       []Point
+	points       []Point // attached ones
 	probes       []Probe
 	closers      []func() error
 }
 
-func (a *attachedPoints) detach() error {
-	var errs []error
-	for _, c := range a.closers {
-		errs = append(errs, c())
-	}
-	*a = attachedPoints{withoutMulti: a.withoutMulti}
-	return errors.Join(errs...)
-}
+// WatchPoints has uprobes on points in the cold starts to come, instead of on
+// those of the last call. A point that cannot be probed is listed in Probes with
+// the reason, once a cold start was armed.
+func (t *Tracer) WatchPoints(points []Point) { t.points.wanted = points }
 
-// AttachPoints puts uprobes on points. It replaces those of the last call. A
-// point that cannot be probed is listed in Probes with the reason.
-func (t *Tracer) AttachPoints(points []Point) {
-	_ = t.points.detach() // what cannot be detached cannot be helped
+// attachWanted puts uprobes on the points for one cold start: they cost whoever
+// runs the same files.
+func (t *Tracer) attachWanted() {
+	t.points.points, t.points.probes = nil, nil
 	type group struct {
 		file         string
 		action       probe.Action
@@ -57,7 +54,7 @@ func (t *Tracer) AttachPoints(points []Point) {
 	}
 	var order []group
 	groups := map[group][]Point{}
-	for _, p := range points {
+	for _, p := range t.points.wanted {
 		g := group{p.File, p.Action, p.ReturnsApart}
 		if g.file == "" {
 			g.file = p.Path

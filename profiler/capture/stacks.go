@@ -205,7 +205,6 @@ func (r *unwound) replace(out, record []byte) []byte {
 		head.UserFrames, head.Truncation, head.Caller = uint8(len(r.frames)), uint8(r.why), r.caller
 	} else { // the frame pointers led further
 		out = append(out, record[fixed:len(record)-len(kernel)]...)
-		head = (*bpf.InitprofEventHeader)(unsafe.Pointer(&out[at]))
 	}
 	out = append(out, kernel...)
 	head = (*bpf.InitprofEventHeader)(unsafe.Pointer(&out[at]))

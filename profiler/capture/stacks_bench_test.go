@@ -24,7 +24,7 @@ func BenchmarkUnwind100000(b *testing.B) {
 	if err != nil {
 		b.Skip(err)
 	}
-	defer tracer.Close()
+	defer func() { _ = tracer.Close() }()
 	nonce := rand.Uint64()
 	if err := tracer.Arm(nonce, 0); err != nil {
 		b.Fatal(err)
@@ -69,11 +69,13 @@ func BenchmarkUnwind100000(b *testing.B) {
 		if decoded, err = raw.Decode(); err != nil {
 			b.Fatal(err)
 		}
-		_, summary, err := symbolize.Collect(context.Background(), decoded, symbolize.Options{Parallel: 2,
+		_, summary, err := symbolize.Collect(context.Background(), decoded, symbolize.Options{
+			Parallel: 2,
 			Open: func(path string, _ *trace.Mapping) (io.ReaderAt, io.Closer, error) {
 				f, err := os.Open(path)
 				return f, f, err
-			}})
+			},
+		})
 		if err != nil || summary.Named == 0 {
 			b.Fatal(summary, err)
 		}

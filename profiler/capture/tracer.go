@@ -54,7 +54,10 @@ type Tracer struct {
 	reader     *ringbuf.Reader
 	probes     []Probe
 	closers    []func() error // in the order of attaching
+	links      []func() error // of tracing programs, while a cold start is traced
+	linked     []string       // the programs that can be attached
 	clocks     []int          // perf events of the sampling clocks
+	faults     []int          // perf events of page faults
 	mmaps      []*mmapRing
 	points     attachedPoints
 	goroutines goroutines
@@ -68,7 +71,8 @@ type Tracer struct {
 	missed  map[*ebpf.Program]uint64 // recursion misses up to the last Stop
 }
 
-// New loads the programs and attaches all that do not depend on the subject.
+// New loads the programs and finds out which can be attached: they are while a
+// cold start is traced, and not in between.
 // Where one probe cannot be attached it goes on without it; Probes says so. It
 // fails with an *UnavailableError where nothing can be traced on this host.
 func New(opts Options) (*Tracer, error) {
@@ -99,6 +103,9 @@ func New(opts Options) (*Tracer, error) {
 	}
 	if err := t.attach(); err != nil {
 		return nil, errors.Join(unavailable(err), t.Close())
+	}
+	if err := t.unlink(); err != nil {
+		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
@@ -202,10 +209,17 @@ func (t *Tracer) Arm(nonce uint64, apiPort uint16) error {
 	}); err != nil {
 		return err
 	}
+	if err := t.relink(); err != nil {
+		return err
+	}
+	t.attachWanted()
 	if err := t.startGoroutines(); err != nil {
 		return err
 	}
 	if err := t.set(map[string]any{"active": uint32(1)}); err != nil {
+		return err
+	}
+	if err := t.enableFaults(); err != nil {
 		return err
 	}
 	return t.startClocks()
@@ -314,7 +328,7 @@ func (t *Tracer) halt() (*Raw, *copies, error) {
 	if err := t.set(map[string]any{"active": uint32(0)}); err != nil {
 		return nil, nil, err
 	}
-	for _, fd := range t.clocks {
+	for _, fd := range slices.Concat(t.clocks, t.faults) {
 		_ = unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_DISABLE, 0)
 	}
 	time.Sleep(settle)
@@ -340,7 +354,7 @@ func (t *Tracer) halt() (*Raw, *copies, error) {
 	if err := t.account(raw, &stacks); err != nil {
 		return nil, nil, err
 	}
-	return raw, &stacks, t.stopGoroutines()
+	return raw, &stacks, t.unlink()
 }
 
 func monotonic() (int64, error) {
@@ -471,8 +485,7 @@ func (t *Tracer) Close() error {
 		errs = append(errs, c())
 	}
 	t.closers = nil
-	errs = append(errs, t.points.detach())
-	errs = append(errs, t.stopGoroutines())
+	errs = append(errs, t.unlink())
 	if t.collection != nil {
 		t.collection.Close()
 	}

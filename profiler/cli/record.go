@@ -119,7 +119,7 @@ func runRecord(cmd *cobra.Command, args []string, f recordFlags) error {
 		if err := text.Report(cmd.OutOrStdout(), report, text.For(os.Stdout)); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "\nwritten: %s (profiles/*.pb.gz, flamegraphs/*.svg, report.json)\n", relative(o.Out))
+		fmt.Fprintf(cmd.OutOrStdout(), "\nwritten: %s (profiles/*.pb.gz, flamegraphs/*.svg, trace.json.gz, goroutines.svg, report.json)\n", relative(o.Out))
 	}
 	return verdict(cmd, manifest)
 }
@@ -216,6 +216,9 @@ func writeReports(o record.Options) (*analysis.Report, error) {
 		return nil, err
 	}
 	if !o.NoTracing {
+		if err := writeTraces(run, report); err != nil {
+			return nil, err
+		}
 		signal := profile.Wall
 		switch {
 		case !o.Capture.NoSched:

@@ -107,8 +107,10 @@ func pythonImports(t *testing.T, command []string) (names []string) {
 	defer api.Close()
 	defer close(ended)
 	cmd := exec.Command(command[0], append([]string{"-X", "importtime"}, command[1:]...)...)
-	cmd.Env = []string{"AWS_LAMBDA_RUNTIME_API=" + api.Listener.Addr().String(), "PATH=/usr/bin:/bin", "AWS_LAMBDA_FUNCTION_NAME=f",
-		"AWS_LAMBDA_FUNCTION_VERSION=1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "LAMBDA_TASK_ROOT=/var/task"}
+	cmd.Env = []string{
+		"AWS_LAMBDA_RUNTIME_API=" + api.Listener.Addr().String(), "PATH=/usr/bin:/bin", "AWS_LAMBDA_FUNCTION_NAME=f",
+		"AWS_LAMBDA_FUNCTION_VERSION=1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "LAMBDA_TASK_ROOT=/var/task",
+	}
 	var list bytes.Buffer
 	cmd.Stderr = &list
 	if err := cmd.Start(); err != nil {

@@ -108,7 +108,7 @@ func PlanGoroutines(p Program, o GoObject, version string) (*Goroutines, error) 
 	}
 	if p.Arch == "amd64" {
 		g.Layout.TLS = -8
-		if o.TLSSize() != 8 {
+		if size := o.TLSSize(); size != 0 && size != 8 { // 0: Go's own linker without C code
 			g.CheapMissing = "the program has thread-local variables beside g, so that its place is not known"
 		}
 	}

@@ -127,6 +127,8 @@ func (nameless) GoText() (address, size uint64, ok bool) { return 0, 0, false }
 func (nameless) HeadersAddress() (uint64, bool)          { return 0, false }
 func (nameless) SDTNotes() (notes []byte, base uint64)   { return nil, 0 }
 
+func (nameless) Frameless(uint64) bool { return false }
+
 // fileOf is an object of one segment.
 type fileOf struct {
 	nameless

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	pprofile "github.com/google/pprof/profile"
@@ -151,6 +152,20 @@ func (r *Run) ledgerInput(c analysis.ColdStart, names *symbolize.Resolver) *ledg
 		Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Names: names, Rules: r.Rules,
 		Goroutines: c.Goroutines == analysis.GoroutinesFull,
 	}
+}
+
+// ColdStart decodes one cold start, counted from 1.
+func (r *Run) ColdStart(index int) (analysis.ColdStart, error) {
+	for _, e := range r.Manifest.ColdStarts {
+		if e.Index == index {
+			c, _, warnings := r.load(e)
+			if c.Timeline == nil || c.Phases == nil {
+				return c, fmt.Errorf("%s: cold start %d was not traced, or cannot be read (%s)", r.Dir, index, strings.Join(warnings, "; "))
+			}
+			return c, nil
+		}
+	}
+	return analysis.ColdStart{}, fmt.Errorf("%s: there is no cold start %d", r.Dir, index)
 }
 
 // Report computes the report of all cold starts, or of one, counted from 1.

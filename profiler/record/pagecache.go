@@ -92,7 +92,7 @@ func (s *session) probeCopies(b *launch.Box) {
 	for i := range points {
 		points[i].File = b.Copy(points[i].Path)
 	}
-	s.tracer.AttachPoints(points)
+	s.tracer.WatchPoints(points)
 }
 
 // warn notes a warning once.

@@ -89,7 +89,8 @@ func (s *session) planProbes(events []trace.Event) {
 		return int(x.Action) - int(y.Action)
 	})
 	s.points = points
-	s.tracer.AttachPoints(points)
+	s.tracer.WatchPoints(points)
+	s.watchGoroutines()
 }
 
 func (s *session) missing(path, reason string) {
@@ -149,6 +150,7 @@ func (s *session) planFile(path string, is role) (probe.Plan, error) {
 		Arch: o.Info.Machine, Go: language == symbolize.LanguageGo, AllowStepping: s.opts.StepProbes,
 	}
 	if is == program {
+		s.planGoroutines(path, p, o)
 		return probe.For(p), nil
 	}
 	return probe.ForLibrary(p), nil

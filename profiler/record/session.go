@@ -50,17 +50,18 @@ type Options struct {
 
 // session is a session under way.
 type session struct {
-	opts      Options
-	dir       string // temporary
-	manifest  Manifest
-	tracer    *capture.Tracer
-	collector *symbolize.Collector
-	cache     pageCache
-	points    []capture.Point  // that are probed
-	hits      map[string]int64 // of points, by name, over all cold starts
-	objects   loader.Objects   // facts of the objects that were mapped
-	root      string           // of the subject that is being named
-	files     []*os.File
+	opts       Options
+	dir        string // temporary
+	manifest   Manifest
+	tracer     *capture.Tracer
+	collector  *symbolize.Collector
+	cache      pageCache
+	points     []capture.Point  // that are probed
+	hits       map[string]int64 // of points, by name, over all cold starts
+	objects    loader.Objects   // facts of the objects that were mapped
+	goroutines goroutinePlan
+	root       string // of the subject that is being named
+	files      []*os.File
 }
 
 // Record runs the session and writes the run. The manifest is that of what was
@@ -119,8 +120,6 @@ func (s *session) prepare() error {
 			return err
 		}
 	}
-	var goroutines *probe.Goroutines
-	var goroutinesMissing error
 	var framed probe.Framed
 	subject, err := s.open(s.opts.ColdStart.Command[0])
 	var object *symbolize.Object
@@ -136,9 +135,6 @@ func (s *session) prepare() error {
 			Object: object, Entry: object.Info.Entry, Arch: object.Info.Machine, Go: language == symbolize.LanguageGo,
 		}
 		framed = program.Framed()
-		if goroutines, goroutinesMissing = probe.PlanGoroutines(program, object, version); goroutines != nil {
-			goroutines.Path = s.opts.ColdStart.Command[0]
-		}
 	} else if errors.Is(err, symbolize.ErrNotELF) {
 		s.manifest.Head.Subject.Language = "script"
 	}
@@ -148,13 +144,9 @@ func (s *session) prepare() error {
 	if s.tracer, err = capture.New(s.opts.Capture); err != nil {
 		return err
 	}
-	if goroutines == nil && goroutinesMissing == nil {
-		goroutinesMissing = fmt.Errorf("%w: the subject is no Go program", probe.ErrNoGoroutines)
-	}
 	if err := s.tracer.TrustFramePointers(framed); err != nil {
 		return err
 	}
-	s.tracer.WatchGoroutines(goroutines, goroutinesMissing)
 	kernel, err := symbolize.ReadKernel()
 	if err != nil {
 		s.manifest.Head.Warnings = append(s.manifest.Head.Warnings, err.Error())
@@ -295,7 +287,7 @@ func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
 	}
 	s.root = fmt.Sprintf("/proc/%d", r.TracedProcess)
 	s.readObjects(events)
-	var extra []symbolize.Address
+	extra := goroutineAddresses(events)
 	for _, e := range events {
 		switch e := e.(type) {
 		case *trace.FunctionCall:
@@ -311,25 +303,13 @@ func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
 			}
 		}
 	}
-	_, err = s.collector.Collect(ctx, events, append(extra, goroutineAddresses(events)...)...)
+	_, err = s.collector.Collect(ctx, events, extra...)
 	return err
 }
 
 // markNames are the names of points whose marks carry others.
 var markNames = map[trace.MarkKind]string{
 	trace.MarkCheckpoint: "checkpoint.mark", trace.MarkSpanBegin: "checkpoint.mark", trace.MarkSpanEnd: "checkpoint.mark",
-}
-
-// goroutineAddresses are where goroutines came from and what they run.
-func goroutineAddresses(events []trace.Event) []symbolize.Address {
-	var all []symbolize.Address
-	for _, e := range events {
-		if g, ok := e.(*trace.Goroutine); ok && g.StartPC != 0 {
-			all = append(all, symbolize.Address{PID: g.PID, Time: g.Time, Value: g.StartPC},
-				symbolize.Address{PID: g.PID, Time: g.Time, Value: g.CreatedPC, Return: true})
-		}
-	}
-	return all
 }
 
 func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {

@@ -252,7 +252,7 @@ func decode(data []byte) []Event {
 		if a[3] != 0 {
 			end = h.Time + int64(a[3])
 		}
-		switch a[0] % 10 {
+		switch a[0] % 12 {
 		case 0, 1:
 			e := &Syscall{Header: h, End: end, Number: int(a[4]), Return: int64(int8(a[5])), Args: [6]uint64{uint64(a[5] & 7), uint64(a[4] & 7), uint64(a[3])}}
 			if a[5]&16 != 0 {
@@ -277,6 +277,10 @@ func decode(data []byte) []Event {
 			events = append(events, &Fault{Header: h, End: end, Kernel: a[4]&1 == 1, Address: uint64(a[5]) << 8})
 		case 9:
 			events = append(events, &Sample{Header: h, Kernel: a[4]&1 == 1})
+		case 10, 11:
+			events = append(events, &Goroutine{
+				Header: h, G: uint64(a[3] & 3), ID: uint64(a[3] >> 2 & 7), From: GoStatus(a[4] % 11), To: GoStatus(a[4] >> 4), Seen: a[5]&15 == 0,
+			})
 		}
 	}
 	return events
@@ -303,6 +307,15 @@ func checkTiling(t *testing.T, tl *Timeline) {
 		}
 		if clipped != sum {
 			t.Errorf("thread %d: parts sum to %d, the whole to %d", th.TID, clipped, sum)
+		}
+	}
+	for _, g := range tl.Goroutines {
+		var sum int64
+		for i := range g.Between(g.Start, g.End) {
+			sum += i.NS()
+		}
+		if sum != g.End-g.Start {
+			t.Errorf("goroutine %d: intervals sum to %d, it lived %d", g.ID, sum, g.End-g.Start)
 		}
 	}
 }

@@ -135,8 +135,8 @@ func (g *goBuilder) seen(e goEvent) {
 	}
 	key := gKey{e.PID, e.G}
 	l := g.byG[key]
-	if l == nil || l.ID != e.ID {
-		if l != nil {
+	if l == nil || l.dead || l.ID != e.ID {
+		if l != nil && !l.dead {
 			g.end(l, max(l.open.start, l.lastSeen()))
 		}
 		l = g.born(e)

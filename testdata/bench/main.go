@@ -147,7 +147,7 @@ func prepare(command string, ablate bool) ([]*variant, error) {
 		if err := tracer.TrustFramePointers(plan.framed); err != nil {
 			return nil, err
 		}
-		tracer.AttachPoints(plan.pointsFor(t.opts))
+		tracer.WatchPoints(plan.pointsFor(t.opts))
 		all = append(all, &variant{name: t.name, tracer: tracer})
 	}
 	if ablate {

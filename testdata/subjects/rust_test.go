@@ -26,7 +26,7 @@ func TestRustFeatures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer f.Close()
+			defer func() { _ = f.Close() }()
 			flags, err := f.DynValue(elf.DT_FLAGS)
 			if err != nil {
 				t.Fatal(err)

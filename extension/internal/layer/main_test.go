@@ -3,8 +3,11 @@ package main
 import (
 	"archive/zip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/initprof/initprof/extension/proxy"
 )
 
 func TestLayer(t *testing.T) {
@@ -36,5 +39,23 @@ func TestLayer(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(".layer-*"); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
+	}
+}
+
+// The wrapper and the extension agree on when there is a proxy, and where.
+func TestWrapper(t *testing.T) {
+	for appsec, want := range map[string]string{"": "the API", "false": "the API", "true": proxy.Address, "TRUE": proxy.Address, "1": proxy.Address, "yes": "the API"} {
+		cmd := exec.Command("./datadog_wrapper", "sh", "-c", `echo "$AWS_LAMBDA_RUNTIME_API $1 $2"`, "-", "a b", "c")
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "AWS_LAMBDA_RUNTIME_API=the API", "DD_SERVERLESS_APPSEC_ENABLED=" + appsec}
+		out, err := cmd.CombinedOutput()
+		if err != nil || string(out) != want+" a b c\n" {
+			t.Errorf("%q: %v %s, want %s", appsec, err, out, want)
+		}
+		at, err := proxy.Wanted(func(name string) string {
+			return map[string]string{"DD_SERVERLESS_APPSEC_ENABLED": appsec, "AWS_LAMBDA_EXEC_WRAPPER": proxy.Wrapper}[name]
+		})
+		if (at == proxy.Address) != (want == proxy.Address) || err != nil {
+			t.Errorf("%q: the extension listens at %q, %v", appsec, at, err)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package clients
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,10 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/DataDog/agent-payload/v5/gogen"
 	"github.com/DataDog/datadog-agent/pkg/proto/pbgo/trace"
 	"github.com/DataDog/datadog-go/v5/statsd"
+	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
 
+	_ "github.com/initprof/initprof/extension/boot" // keeps in go.mod what building the program needs
 	"github.com/initprof/initprof/extension/dogstatsd"
 	"github.com/initprof/initprof/extension/logging"
 	"github.com/initprof/initprof/extension/metrics"
@@ -36,7 +38,7 @@ type intake struct {
 	mu     sync.Mutex
 	errs   []error
 	series []series
-	dists  []series
+	dists  []gogen.SketchPayload_Sketch
 	spans  []*trace.Span
 	logs   []logLine
 	keys   []string
@@ -71,10 +73,14 @@ func (i *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (i *intake) take(r *http.Request) error {
 	i.keys = append(i.keys, r.Header.Get("DD-API-KEY"))
-	z, err := gzip.NewReader(r.Body)
+	if e := r.Header.Get("Content-Encoding"); e != "zstd" {
+		return fmt.Errorf("an encoding of %q", e)
+	}
+	z, err := zstd.NewReader(r.Body)
 	if err != nil {
 		return err
 	}
+	defer z.Close()
 	body, err := io.ReadAll(z)
 	if err != nil {
 		return err
@@ -84,9 +90,10 @@ func (i *intake) take(r *http.Request) error {
 	case "/api/v2/series":
 		err = json.Unmarshal(body, &list)
 		i.series = append(i.series, list.Series...)
-	case "/api/v1/distribution_points":
-		err = json.Unmarshal(body, &list)
-		i.dists = append(i.dists, list.Series...)
+	case "/api/beta/sketches":
+		var p gogen.SketchPayload
+		err = p.Unmarshal(body)
+		i.dists = append(i.dists, p.Sketches...)
 	case "/api/v2/logs":
 		var lines []logLine
 		err = json.Unmarshal(body, &lines)
@@ -95,7 +102,13 @@ func (i *intake) take(r *http.Request) error {
 		var p trace.AgentPayload
 		err = proto.Unmarshal(body, &p)
 		for _, t := range p.TracerPayloads {
+			if t.LanguageName != "go" || t.TracerVersion == "" || !strings.Contains(t.Tags["_dd.tags.function"], "functionname:") {
+				err = fmt.Errorf("a tracer payload of %q %q with tags %q", t.LanguageName, t.TracerVersion, t.Tags)
+			}
 			for _, c := range t.Chunks {
+				if c.Priority < 1 {
+					err = fmt.Errorf("a trace of priority %d", c.Priority)
+				}
 				i.spans = append(i.spans, c.Spans...)
 			}
 		}
@@ -218,19 +231,27 @@ func TestFunctionInSandbox(t *testing.T) {
 			handled += int(p.Value)
 		}
 	}
-	sizes := 0
-	reports := 0
+	count := map[string]int64{} // of observations of distributions
 	for _, d := range fake.dists {
-		switch d.Metric {
-		case "orders.size":
-			sizes++
-		case "aws.lambda.enhanced.duration":
-			reports++
+		if !slices.Contains(d.Tags, "functionname:function") {
+			t.Errorf("%s has no tags of the function: %q", d.Metric, d.Tags)
+		}
+		for _, s := range d.Dogsketches {
+			count[d.Metric] += s.Cnt
+		}
+	}
+	// The report of the last invocation may come after SHUTDOWN has begun.
+	for name, least := range map[string]int64{
+		"orders.size": 3, "aws.lambda.enhanced.invocations": 3, "aws.lambda.enhanced.runtime_duration": 3,
+		"aws.lambda.enhanced.cpu_total_time": 3, "aws.lambda.enhanced.fd_use": 3, "aws.lambda.enhanced.duration": 1,
+	} {
+		if count[name] < least || count[name] > 3 {
+			t.Errorf("%d observations of %s", count[name], name)
 		}
 	}
 	spans := 0
 	for _, s := range fake.spans {
-		if s.Name == "handle" && s.Resource == "order" && s.Service == "orders" && s.Meta["kind"] == "book" {
+		if s.Name == "handle" && s.Resource == "order" && s.Service == "orders" && s.Meta["kind"] == "book" && s.Meta["_dd.compute_stats"] == "1" {
 			spans++
 		}
 	}
@@ -240,11 +261,17 @@ func TestFunctionInSandbox(t *testing.T) {
 			hello[l.Message.Lambda.RequestID] = true
 		}
 	}
-	if handled != 3 || sizes == 0 || reports == 0 || spans != 3 || len(hello) != 3 || hello[""] {
-		t.Errorf("%d orders, %d distributions, %d reports, %d spans, lines of requests %v\n%s", handled, sizes, reports, spans, hello, out.String())
+	if handled != 3 || spans != 3 || len(hello) != 3 || hello[""] {
+		t.Errorf("%d orders, %d spans, lines of requests %v", handled, spans, hello)
 	}
 	if slices.Contains(fake.keys, "") || strings.Contains(out.String(), "0123456789abcdef") {
 		t.Error("the key is missing from a request or stands in the log")
+	}
+	if strings.Contains(out.String(), "is no end point") {
+		t.Error("the tracer asks for something that the agent does not have")
+	}
+	if t.Failed() {
+		t.Log(out.String())
 	}
 }
 
@@ -311,8 +338,16 @@ func TestDatadogGo(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, got[name], want)
 		}
 	}
-	if len(b.Distributions) == 0 || len(b.Distributions[0].Values) != 10 {
-		t.Errorf("%+v", b.Distributions)
+	var sketches []gogen.SketchPayload_Sketch
+	b.Sketches(nil, func(body []byte) {
+		var p gogen.SketchPayload
+		if err := p.Unmarshal(body); err != nil {
+			t.Error(err)
+		}
+		sketches = append(sketches, p.Sketches...)
+	})
+	if len(sketches) == 0 || sketches[0].Metric != "distribution" || sketches[0].Dogsketches[0].Cnt != 10 || sketches[0].Dogsketches[0].Avg != 5 {
+		t.Errorf("%+v", sketches)
 	}
 	if log.Len() > 0 {
 		t.Error(log.String())

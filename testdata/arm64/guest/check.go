@@ -32,9 +32,11 @@ func check(steps []string) int {
 				name: "static Go extension, stripped", subject: []string{"/subjects/go-stripped"},
 				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
 				calls:  map[string]float64{"execve": 1, "listen": 1},
-			}))
+			}), rustCheck())
 		case "startup":
 			err = startupCheck()
+		case "extension":
+			err = extensionCheck()
 		default:
 			err = errors.New("no such step")
 		}
@@ -44,6 +46,41 @@ func check(steps []string) int {
 		}
 	}
 	return status
+}
+
+// rustCheck records the Rust extension where the host could build it.
+func rustCheck() error {
+	const subject = "/subjects/rust-stripped"
+	if _, err := os.Stat(subject); err != nil {
+		fmt.Println("no Rust extension: untested")
+		return nil
+	}
+	return recordCheck(recordCase{
+		name: "dynamic Rust extension, stripped", subject: []string{subject},
+		phases: []string{"exec", "loader", "runtime_init", "crypto_provider_ready", "register", "register_ready", "telemetry_subscribe", "ready", "next"},
+		calls:  map[string]float64{"execve": 1, "listen": 3},
+	})
+}
+
+// extensionCheck runs the extension with all that its build can change, H7 and H8
+// among it, static and dynamically linked, and AppSec's firewall on its tests.
+func extensionCheck() error {
+	var errs []error
+	for _, c := range []struct {
+		flavour string
+		phases  []string
+	}{
+		{"integration", []string{"exec", "runtime_init"}},
+		{"integration-pie", []string{"exec", "loader", "runtime_init"}},
+	} {
+		errs = append(errs, recordCheck(recordCase{
+			name: c.flavour, subject: []string{"/variants/arm64/" + c.flavour},
+			phases: append(c.phases, "crypto_provider_ready", "tls_client_build", "config_parse", "shared_client_ready", "register",
+				"register_ready", "dogstatsd_started", "trace_agent_started", "telemetry_subscribe", "telemetry_subscribed", "ready", "next"),
+			calls: map[string]float64{"execve": 1, "listen": 3},
+		}))
+	}
+	return errors.Join(append(errs, command("/bin/helper.test", "-test.v", "-test.run", "TestAttacks|TestAnswerIsLookedAt|TestProtocol"))...)
 }
 
 func command(path string, args ...string) error {

@@ -1,16 +1,12 @@
 package dogstatsd
 
 import (
-	"bytes"
-	"fmt"
 	"math"
-	"net"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/initprof/initprof/extension/logging"
 	"github.com/initprof/initprof/extension/metrics"
 )
 
@@ -34,37 +30,6 @@ func TestParse(t *testing.T) {
 		if err := parse(text, func(metrics.Sample) {}); err == nil {
 			t.Errorf("%q is accepted", text)
 		}
-	}
-}
-
-func TestServer(t *testing.T) {
-	var out metrics.Aggregator
-	var log bytes.Buffer
-	s, err := Listen("127.0.0.1:0", &out, logging.New(&log, logging.Warn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("udp", s.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	for range 10 {
-		fmt.Fprint(conn, "a:1|c\nb:2|g\nbroken\n")
-	}
-	s.Drain(time.Second)
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	b := out.Flush()
-	if len(b.Points) < 2 || b.Points[0].Value+b.Points[len(b.Points)/2-1].Value < 10 {
-		t.Errorf("%+v", b.Points)
-	}
-	if n := bytes.Count(log.Bytes(), []byte("told once")); n != 1 {
-		t.Errorf("malformed metrics were told %d times", n)
-	}
-	if _, err := Listen("127.0.0.1:99999", &out, nil); err == nil {
-		t.Error("a bad port is accepted")
 	}
 }
 
