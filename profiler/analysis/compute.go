@@ -38,6 +38,7 @@ type ColdStart struct {
 
 	ReleaseToNextNS *int64
 	InitNS          *int64
+	SlackNS         *int64 // the subject's /next → the end of INIT
 	FirstInvokeNS   *int64
 	ThrottledNS     *int64
 	TracerCPUNS     *int64
@@ -79,7 +80,7 @@ type Accumulator struct {
 	// that did not.
 	ok, failed sums
 
-	untraced, tracedNext, inits, invokes, throttled, tracerCPU, events []int64
+	untraced, tracedNext, inits, slacks, invokes, throttled, tracerCPU, events []int64
 }
 
 // NewAccumulator returns one without any cold start.
@@ -142,6 +143,7 @@ func (a *Accumulator) Add(c ColdStart) error {
 			collect(&a.untraced, c.ReleaseToNextNS)
 		}
 		collect(&a.inits, c.InitNS)
+		collect(&a.slacks, c.SlackNS)
 		collect(&a.invokes, c.FirstInvokeNS)
 	}
 	collect(&a.throttled, c.ThrottledNS)
@@ -170,7 +172,7 @@ func (a *Accumulator) warn(text string) {
 func newRun(c ColdStart) Run {
 	run := Run{
 		Index: c.Index, Traced: c.Traced, Outcome: c.Outcome, OutcomeDetail: c.OutcomeDetail, LastOutput: c.LastOutput,
-		ReleaseToNextNS: c.ReleaseToNextNS, InitNS: c.InitNS, FirstInvokeNS: c.FirstInvokeNS,
+		ReleaseToNextNS: c.ReleaseToNextNS, InitNS: c.InitNS, SlackNS: c.SlackNS, FirstInvokeNS: c.FirstInvokeNS,
 		Events: c.Events, LostEvents: c.LostEvents,
 	}
 	p := c.Phases
@@ -213,6 +215,7 @@ func (a *Accumulator) Report() (*Report, error) {
 		r.Settings.ThrottledNS = new(stat.Summarize(a.throttled).Mean)
 	}
 	r.Untraced, r.Init, r.FirstInvoke = summary(a.untraced), summary(a.inits), summary(a.invokes)
+	r.Slack = summary(a.slacks)
 	s := &a.ok
 	if s.n == 0 && a.failed.n > 0 {
 		s = &a.failed

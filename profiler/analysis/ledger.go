@@ -175,6 +175,7 @@ func (s *ledgerSums) varying() []Varying {
 // addSteps adds each step to those like it.
 func (s *ledgerSums) addSteps(c ColdStart) {
 	n := namer{names: c.Names}
+	var last *longTotals
 	for i := range c.Ledger.Steps {
 		x := &c.Ledger.Steps[i]
 		own := x.NS() - x.MeasurementNS
@@ -192,7 +193,10 @@ func (s *ledgerSums) addSteps(c ColdStart) {
 			s.longest[key] = t
 		}
 		t.ns += own
-		t.count++
+		if t != last { // else it goes on
+			t.count++
+		}
+		last = t
 	}
 }
 

@@ -90,16 +90,26 @@ func TestPaths(t *testing.T) {
 		events     []trace.Event
 	}{
 		{"alone", "10 user", 0, []trace.Event{exec, next(t)}},
-		{"by a thread", "10 user, 11 runnable, 11 user, 10 runnable, 10 kernel, 10 user", 0,
-			[]trace.Event{exec, fork, read(), sleeps, wake(11, 10, trace.WakeTask), back, next(t)}},
-		{"by a timer", "10 user, 10 kernel, 10 waiting timer, 10 runnable, 10 kernel, 10 user", 0,
-			[]trace.Event{exec, fork, read(), sleeps, wake(11, 10, trace.WakeTimer), back, next(t)}},
-		{"by another process", "10 user, 10 kernel, 10 waiting process, 10 runnable, 10 kernel, 10 user", 0,
-			[]trace.Event{exec, fork, read(), sleeps, wake(77, 77, trace.WakeTask), back, next(t)}},
-		{"by what was merely interrupted", "10 user, 10 kernel, 10 waiting unknown, 10 runnable, 10 kernel, 10 user", 390,
-			[]trace.Event{exec, fork, read(), sleeps, wake(11, 10, trace.WakeSoftirq), back, next(t)}},
-		{"by nobody known", "10 user, 10 kernel, 10 waiting unknown, 10 kernel, 10 user", 395,
-			[]trace.Event{exec, fork, read(), sleeps, back, next(t)}},
+		{
+			"by a thread", "10 user, 11 runnable, 11 user, 10 runnable, 10 kernel, 10 user", 0,
+			[]trace.Event{exec, fork, read(), sleeps, wake(11, 10, trace.WakeTask), back, next(t)},
+		},
+		{
+			"by a timer", "10 user, 10 kernel, 10 waiting timer, 10 runnable, 10 kernel, 10 user", 0,
+			[]trace.Event{exec, fork, read(), sleeps, wake(11, 10, trace.WakeTimer), back, next(t)},
+		},
+		{
+			"by another process", "10 user, 10 kernel, 10 waiting process, 10 runnable, 10 kernel, 10 user", 0,
+			[]trace.Event{exec, fork, read(), sleeps, wake(77, 77, trace.WakeTask), back, next(t)},
+		},
+		{
+			"by what was merely interrupted", "10 user, 10 kernel, 10 waiting unknown, 10 runnable, 10 kernel, 10 user", 390,
+			[]trace.Event{exec, fork, read(), sleeps, wake(11, 10, trace.WakeSoftirq), back, next(t)},
+		},
+		{
+			"by nobody known", "10 user, 10 kernel, 10 waiting unknown, 10 kernel, 10 user", 395,
+			[]trace.Event{exec, fork, read(), sleeps, back, next(t)},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := account(t, c.events...)
@@ -175,8 +185,10 @@ func random(data []byte) []trace.Event {
 			events = append(events, &trace.Fault{Header: h, End: end, Address: uint64(a[5]) << 8, Stack: stack})
 		case 7:
 			statuses := []trace.GoStatus{trace.GoDead, trace.GoRunnable, trace.GoRunning, trace.GoWaiting, trace.GoPreempted}
-			events = append(events, &trace.Goroutine{Header: h, G: uint64(a[3] & 3), ID: uint64(a[3]&3) + 1, Reason: []string{"IO wait", "sleep"}[a[3]>>2&1],
-				From: statuses[int(a[4])%5], To: statuses[int(a[5])%5], StartPC: 1})
+			events = append(events, &trace.Goroutine{
+				Header: h, G: uint64(a[3] & 3), ID: uint64(a[3]&3) + 1, Reason: []string{"IO wait", "sleep"}[a[3]>>2&1],
+				From: statuses[int(a[4])%5], To: statuses[int(a[5])%5], StartPC: 1,
+			})
 		case 8:
 			events = append(events, &trace.Sample{Header: h, Stack: stack})
 		}

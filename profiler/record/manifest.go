@@ -44,6 +44,7 @@ type Entry struct {
 	Released        int64            `json:"released_ns"`
 	ReleaseToNextNS *int64           `json:"release_to_next_ns,omitempty"`
 	InitNS          *int64           `json:"init_ns,omitempty"`
+	SlackNS         *int64           `json:"slack_ns,omitempty"`
 	FirstInvokeNS   *int64           `json:"first_invoke_ns,omitempty"`
 	ReadyNS         *int64           `json:"ready_ns,omitempty"`
 	ThrottledNS     *int64           `json:"throttled_ns,omitempty"`
@@ -97,7 +98,7 @@ func Open(dir string) (*Run, error) {
 func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) {
 	c := analysis.ColdStart{
 		Index: e.Index, Traced: e.Traced, Outcome: e.Outcome, OutcomeDetail: e.Detail, LastOutput: e.LastOutput,
-		ReleaseToNextNS: e.ReleaseToNextNS, InitNS: e.InitNS, FirstInvokeNS: e.FirstInvokeNS, ThrottledNS: e.ThrottledNS,
+		ReleaseToNextNS: e.ReleaseToNextNS, InitNS: e.InitNS, SlackNS: e.SlackNS, FirstInvokeNS: e.FirstInvokeNS, ThrottledNS: e.ThrottledNS,
 		Events: e.EventCount, LostEvents: e.LostEvents,
 	}
 	in := phase.Input{Runtime: r.Manifest.Head.Settings.As == "runtime", Release: e.Released, Received: e.Received}
