@@ -61,11 +61,22 @@ func (p *printer) ledger(r *analysis.Report) {
 		weights[i] = x.ns
 	}
 	shares := stat.Apportion(1000, weights)
-	t := &table{columns: []column{{name: "category", left: true}, {name: "time"}, {name: "share"}}}
-	for _, s := range ledgerStates {
+	t := &table{columns: []column{{name: "category", left: true, flex: true}, {name: "time"}, {name: "share"}}}
+	states := ledgerStates
+	if p.Width < 100 { // the rest is on a CPU
+		states = states[3:]
+	}
+	for _, s := range states {
 		t.columns = append(t.columns, column{name: s, quiet: true})
 	}
-	t.columns = append(t.columns, column{name: "overlapped", quiet: true}, column{name: "mostly in", left: true, quiet: true, flex: true})
+	overlaps := p.Width >= 72
+	if overlaps {
+		t.columns = append(t.columns, column{name: "overlapped", quiet: true})
+	}
+	wide := p.Width >= 120
+	if wide {
+		t.columns = append(t.columns, column{name: "mostly in", left: true, quiet: true})
+	}
 	duration := func(ns int64) string {
 		if ns == 0 {
 			return ""
@@ -78,10 +89,15 @@ func (p *printer) ledger(r *analysis.Report) {
 			name += " ~"
 		}
 		cells := []any{name, cell{duration(x.ns), bold}, fmt.Sprintf("%d.%d %%", shares[i]/10, shares[i]%10)}
-		for _, s := range ledgerStates {
+		for _, s := range states {
 			cells = append(cells, duration(x.states[s]))
 		}
-		cells = append(cells, duration(overlapped[x.category]), figure.Clean(greatest(x.phases)))
+		if overlaps {
+			cells = append(cells, duration(overlapped[x.category]))
+		}
+		if wide {
+			cells = append(cells, figure.Clean(greatest(x.phases)))
+		}
 		t.add(cells...)
 	}
 	p.print(t)
@@ -154,7 +170,7 @@ func (p *printer) varying(r *analysis.Report) {
 		return
 	}
 	p.heading("what varies", "the mean of the slowest quarter of the cold starts against that of the fastest")
-	t := &table{columns: []column{{name: "phase", left: true, flex: true}, {name: "category", left: true}, {name: "state", left: true}, {name: "fastest"}, {name: "slowest"}, {name: "difference"}}}
+	t := &table{columns: []column{{name: "phase", left: true, flex: true}, {name: "category", left: true, flex: true}, {name: "state", left: true}, {name: "fastest"}, {name: "slowest"}, {name: "change"}}}
 	for _, v := range r.Ledger.Varying[:min(p.Rows, len(r.Ledger.Varying))] {
 		d := v.SlowNS - v.FastNS
 		sign := "+"
