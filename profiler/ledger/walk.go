@@ -282,6 +282,9 @@ func (w *walk) onGoroutine(g *trace.GoroutineLife, at int64) segment {
 	}
 	switch i.State {
 	case trace.GoWaits:
+		if t := onSystemStack(g, n); t != nil {
+			return w.onThread(t, at, i.Start, g)
+		}
 		s.state = trace.StateWaiting
 		if at < i.End || i.Ready == nil {
 			s.wait = WaitUnknown
@@ -297,6 +300,20 @@ func (w *walk) onGoroutine(g *trace.GoroutineLife, at int64) segment {
 		s.thread, s.state = i.Thread, trace.StateUser
 	}
 	return s
+}
+
+// onSystemStack returns the thread that goes on for a goroutine that only counts
+// as waiting: while it helps the garbage collector or starts it, its own stack
+// has to stand still. Nobody makes it ready then.
+func onSystemStack(g *trace.GoroutineLife, n int) *trace.Thread {
+	if n == 0 || n+1 == len(g.Intervals) || g.Intervals[n].Ready != nil {
+		return nil
+	}
+	t := g.Intervals[n-1].Thread
+	if t == nil || g.Intervals[n+1].Thread != t || t.Start > g.Intervals[n].Start || t.End < g.Intervals[n].End {
+		return nil
+	}
+	return t
 }
 
 // born goes on at the go statement, or for the first goroutine at the thread
