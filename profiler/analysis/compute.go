@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/stat"
@@ -37,6 +38,7 @@ type ColdStart struct {
 
 	ReleaseToNextNS *int64
 	InitNS          *int64
+	SlackNS         *int64 // the subject's /next → the end of INIT
 	FirstInvokeNS   *int64
 	ThrottledNS     *int64
 	TracerCPUNS     *int64
@@ -46,6 +48,7 @@ type ColdStart struct {
 	Phases   *phase.Result   // nil: nothing is known of the window
 	Timeline *trace.Timeline // nil: not traced
 	Startup  *startup.Result // nil: not accounted for
+	Ledger   *ledger.Result  // nil: not accounted for
 	Names    Names           // nil: functions of goroutines stay without names
 
 	Goroutines string // GoroutinesFull, GoroutinesCheap, or empty: not watched
@@ -77,7 +80,7 @@ type Accumulator struct {
 	// that did not.
 	ok, failed sums
 
-	untraced, tracedNext, inits, invokes, throttled, tracerCPU, events []int64
+	untraced, tracedNext, inits, slacks, invokes, throttled, tracerCPU, events []int64
 }
 
 // NewAccumulator returns one without any cold start.
@@ -113,6 +116,11 @@ func (a *Accumulator) Add(c ColdStart) error {
 			return fmt.Errorf("cold start %d: %w", c.Index, err)
 		}
 	}
+	if c.Ledger != nil {
+		if err := c.Ledger.Check(); err != nil {
+			return fmt.Errorf("cold start %d: %w", c.Index, err)
+		}
+	}
 	run := newRun(c)
 	a.runs = append(a.runs, run)
 	if c.Timeline != nil && c.Timeline.Repairs.Total() > 0 {
@@ -135,6 +143,7 @@ func (a *Accumulator) Add(c ColdStart) error {
 			collect(&a.untraced, c.ReleaseToNextNS)
 		}
 		collect(&a.inits, c.InitNS)
+		collect(&a.slacks, c.SlackNS)
 		collect(&a.invokes, c.FirstInvokeNS)
 	}
 	collect(&a.throttled, c.ThrottledNS)
@@ -163,7 +172,7 @@ func (a *Accumulator) warn(text string) {
 func newRun(c ColdStart) Run {
 	run := Run{
 		Index: c.Index, Traced: c.Traced, Outcome: c.Outcome, OutcomeDetail: c.OutcomeDetail, LastOutput: c.LastOutput,
-		ReleaseToNextNS: c.ReleaseToNextNS, InitNS: c.InitNS, FirstInvokeNS: c.FirstInvokeNS,
+		ReleaseToNextNS: c.ReleaseToNextNS, InitNS: c.InitNS, SlackNS: c.SlackNS, FirstInvokeNS: c.FirstInvokeNS,
 		Events: c.Events, LostEvents: c.LostEvents,
 	}
 	p := c.Phases
@@ -206,6 +215,7 @@ func (a *Accumulator) Report() (*Report, error) {
 		r.Settings.ThrottledNS = new(stat.Summarize(a.throttled).Mean)
 	}
 	r.Untraced, r.Init, r.FirstInvoke = summary(a.untraced), summary(a.inits), summary(a.invokes)
+	r.Slack = summary(a.slacks)
 	s := &a.ok
 	if s.n == 0 && a.failed.n > 0 {
 		s = &a.failed
@@ -213,7 +223,9 @@ func (a *Accumulator) Report() (*Report, error) {
 	} else if a.bad > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("of %d cold starts that did not end well nothing is in the means", a.bad))
 	}
-	s.report(r, a.opts.Run != 0)
+	if err := s.report(r, a.opts.Run != 0); err != nil {
+		return nil, err
+	}
 	r.Overhead = a.overhead()
 	r.Warnings = append(append(r.Warnings, a.warnings...), a.caveats(s)...)
 	return r, nil

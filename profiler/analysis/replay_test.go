@@ -2,12 +2,14 @@ package analysis
 
 import (
 	"bytes"
+	"encoding/json"
 	"path/filepath"
 	"testing"
 
 	pprofile "github.com/google/pprof/profile"
 
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/profile"
 	"github.com/initprof/initprof/profiler/trace"
@@ -46,6 +48,7 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	theLedger(t, tl, phases)
 	syscalls := map[string]Syscall{}
 	var calls float64
 	var callNS int64
@@ -93,5 +96,44 @@ func TestReplay(t *testing.T) {
 				t.Errorf("%s: %s sums to %d, the report says %d", signal, p.SampleType[n].Type, got[n], want[n])
 			}
 		}
+	}
+}
+
+// theLedger checks that the account of a recording is the same whenever it is
+// made, and that the path leads through the processes of the pipeline.
+func theLedger(t *testing.T, tl *trace.Timeline, phases *phase.Result) {
+	t.Helper()
+	compute := func() []byte {
+		l, err := ledger.Compute(ledger.Input{Timeline: tl, Phases: phases})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := ColdStart{Index: 1, Traced: true, Outcome: OutcomeOK, Timeline: tl, Phases: phases, Ledger: l}
+		r, err := Compute(Header{}, []ColdStart{c}, Options{Run: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Ledger.WallNS != phases.End-phases.Start || r.Ledger.UnattributedNS != 0 {
+			t.Errorf("the ledger has %d ns, %d of them lost", r.Ledger.WallNS, r.Ledger.UnattributedNS)
+		}
+		threads := map[string]bool{}
+		var timer int64
+		for _, s := range r.CriticalPath {
+			threads[s.Thread] = true
+			if s.WaitsFor == "timer" {
+				timer += s.NS
+			}
+		}
+		if !threads["sleep"] || timer < 10e6 {
+			t.Errorf("the path leads through %v and waits %d ns for timers; want sleep and its 10 ms", threads, timer)
+		}
+		b, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if first, second := compute(), compute(); !bytes.Equal(first, second) {
+		t.Errorf("two accounts of one recording differ:\n%s\n%s", first, second)
 	}
 }

@@ -34,9 +34,12 @@ type Report struct {
 	Stacks     *Stacks  `json:"stacks,omitzero"`
 	Runs       []Run    `json:"runs"`
 
-	Wall        *Summary        `json:"wall,omitzero"`         // traced: t0 → the chosen end
-	Untraced    *Summary        `json:"untraced,omitzero"`     // untraced: release → /next
-	Init        *Summary        `json:"init,omitzero"`         // release of the first extension → the last first /next
+	Wall     *Summary `json:"wall,omitzero"`     // traced: t0 → the chosen end
+	Untraced *Summary `json:"untraced,omitzero"` // untraced: release → /next
+	Init     *Summary `json:"init,omitzero"`     // release of the first extension → the last first /next
+	// Slack is how much later the subject could ask for its first event without
+	// delaying INIT, which others end.
+	Slack       *Summary        `json:"slack,omitzero"`
 	FirstInvoke *Summary        `json:"first_invoke,omitzero"` // invoke sent → all asked next again
 	Phases      []Phase         `json:"phases,omitzero"`       // in the order of the window
 	Spans       []SpanStatistic `json:"spans,omitzero"`
@@ -157,8 +160,8 @@ type Run struct {
 	ReleaseToNextNS  *int64     `json:"release_to_next_ns,omitzero"`
 	InitNS           *int64     `json:"init_ns,omitzero"`
 	FirstInvokeNS    *int64     `json:"first_invoke_ns,omitzero"`
-	WallNS           *int64     `json:"wall_ns,omitzero"` // t0 → the chosen end
-	SlackNS          *int64     `json:"slack_ns,omitzero"`
+	WallNS           *int64     `json:"wall_ns,omitzero"`            // t0 → the chosen end
+	SlackNS          *int64     `json:"slack_ns,omitzero"`           // the subject's /next → the end of INIT
 	SubscribeOutcome string     `json:"subscribe_outcome,omitempty"` // "ok", "refused", "pending", "none"
 	Events           *int64     `json:"events,omitzero"`
 	LostEvents       *int64     `json:"lost_events,omitzero"`

@@ -5,8 +5,36 @@ type Ledger struct {
 	WallNS         int64     `json:"wall_ns"`
 	UnattributedNS int64     `json:"unattributed_ns"`
 	UnknownWakerNS int64     `json:"unknown_waker_ns"`
-	Cells          []Cell    `json:"cells"`
-	Overlapped     []Overlap `json:"overlapped"` // off the critical path
+	Cells          []Cell    `json:"cells"`      // by phase, the greatest first in each
+	Overlapped     []Overlap `json:"overlapped"` // on CPUs, off the critical path
+	// Longest are the steps of the critical path, those of the same kind and
+	// stack taken together, the longest first.
+	Longest []LongStep `json:"longest,omitzero"`
+	// Varying compares the slowest quarter of the cold starts with the fastest,
+	// the greatest difference first; absent below 8 cold starts.
+	Varying []Varying `json:"varying,omitzero"`
+}
+
+// LongStep is a sum of like steps of the critical path.
+type LongStep struct {
+	Phase          string   `json:"phase"`
+	Category       string   `json:"category"`
+	State          string   `json:"state"`
+	Thread         string   `json:"thread"`
+	WaitsFor       string   `json:"waits_for,omitempty"`
+	RunnableBehind string   `json:"runnable_behind,omitempty"`
+	NS             int64    `json:"ns"`
+	Count          float64  `json:"count"`
+	Stack          []string `json:"stack"` // leaf first, function (file:line)
+}
+
+// Varying is what a cell is in the fastest and in the slowest quarter.
+type Varying struct {
+	Phase    string `json:"phase"`
+	Category string `json:"category"`
+	State    string `json:"state"`
+	FastNS   int64  `json:"fast_ns"`
+	SlowNS   int64  `json:"slow_ns"`
 }
 
 // States of a Cell, and what they rest on.
@@ -40,17 +68,19 @@ type Overlap struct {
 
 // PathStep is one step of the critical path of one cold start.
 type PathStep struct {
-	StartNS        int64    `json:"start_ns"` // since t0
-	NS             int64    `json:"ns"`
-	Phase          string   `json:"phase"`
-	Category       string   `json:"category"`
-	State          string   `json:"state"`
-	Thread         string   `json:"thread"`
-	Goroutine      *uint64  `json:"goroutine,omitzero"`
-	Waker          string   `json:"waker,omitempty"`
-	WaitsFor       string   `json:"waits_for,omitempty"`
-	RunnableBehind string   `json:"runnable_behind,omitempty"`
-	Stack          []string `json:"stack"` // leaf first
+	StartNS   int64   `json:"start_ns"` // since t0
+	NS        int64   `json:"ns"`
+	Phase     string  `json:"phase"`
+	Category  string  `json:"category"`
+	State     string  `json:"state"`
+	Thread    string  `json:"thread"`
+	Goroutine *uint64 `json:"goroutine,omitzero"`
+	// GoroutineFunction is what the goroutine began with.
+	GoroutineFunction string   `json:"goroutine_function,omitempty"`
+	Waker             string   `json:"waker,omitempty"`
+	WaitsFor          string   `json:"waits_for,omitempty"`
+	RunnableBehind    string   `json:"runnable_behind,omitempty"`
+	Stack             []string `json:"stack"` // leaf first
 }
 
 // Binding is the work of the dynamic linker.

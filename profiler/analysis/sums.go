@@ -32,6 +32,7 @@ type sums struct {
 	imports    map[string]*importValues // by path
 	startup    startupSums
 	goroutines goroutineSums
+	ledger     ledgerSums
 
 	stacks struct {
 		complete  int64
@@ -68,7 +69,7 @@ func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
 		threads: map[string]*counts{}, tids: map[string]int{}, imports: map[string]*importValues{},
-		startup: newStartupSums(), goroutines: newGoroutineSums(),
+		startup: newStartupSums(), goroutines: newGoroutineSums(), ledger: newLedgerSums(),
 	}
 }
 
@@ -97,6 +98,7 @@ func (s *sums) add(c ColdStart, run Run) {
 	s.timed++
 	s.startup.add(c.Phases, c.Startup)
 	s.goroutines.add(c)
+	s.ledger.add(c)
 	tl, from, to := c.Timeline, c.Phases.Start, c.Phases.End
 	for _, call := range tl.Calls {
 		if call.Begin < from || call.Begin >= to {
@@ -234,9 +236,9 @@ func (s *sums) addRequests(p *phase.Result) {
 }
 
 // report divides the totals.
-func (s *sums) report(r *Report, single bool) {
+func (s *sums) report(r *Report, single bool) error {
 	if s.n == 0 {
-		return
+		return nil
 	}
 	r.Wall = summary(s.walls)
 	r.Phases = []Phase{}
@@ -262,6 +264,7 @@ func (s *sums) report(r *Report, single bool) {
 	if s.timed > 0 {
 		s.reportTimelines(r, single)
 	}
+	return s.ledger.report(r, single)
 }
 
 func (s *sums) reportTimelines(r *Report, single bool) {

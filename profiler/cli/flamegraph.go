@@ -28,7 +28,7 @@ func flamegraphCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(profile.Signals, profile.Signal(signal)) {
-				return usage("--signal is one of %s, not %s", signalList(", "), signal)
+				return usage("--signal is one of %s, not %s", signalList(profile.Signals, ", "), signal)
 			}
 			run, err := record.Open(args[0])
 			if err != nil {
@@ -56,7 +56,7 @@ func flamegraphCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&phase, "phase", "all", "a phase's name, or all")
-	c.Flags().StringVar(&signal, "signal", string(profile.CPU), signalList(", "))
+	c.Flags().StringVar(&signal, "signal", string(profile.Wall), signalList(profile.Signals, ", "))
 	c.Flags().StringVarP(&out, "output", "o", "", "a `file`, or a directory for one graph a phase (default: standard output)")
 	return c
 }
@@ -103,7 +103,7 @@ func (g *graphs) drawAll(dir string) error {
 
 // nouns say what each signal's value is a sum of.
 var nouns = map[profile.Signal]string{
-	profile.CPU: "on-CPU time", profile.OffCPU: "time off the CPU", profile.Syscalls: "time in system calls", profile.Faults: "time in page faults",
+	profile.Wall: "time on the critical path", profile.CPU: "on-CPU time", profile.OffCPU: "time off the CPU", profile.Syscalls: "time in system calls", profile.Faults: "time in page faults",
 }
 
 func (g *graphs) draw(phase string, w io.Writer) error {

@@ -27,6 +27,7 @@ type recordFlags struct {
 	runs, untraced, hz  int
 	out, signals, cache string
 	symbols, goroutines string
+	rules               string
 	quiet, stepping     bool
 }
 
@@ -46,11 +47,12 @@ func recordCommand() *cobra.Command {
 	flags.IntVarP(&f.runs, "runs", "n", 25, "traced cold starts")
 	flags.IntVar(&f.untraced, "untraced", -1, "untraced cold starts between them (default: half as many, at least 5)")
 	flags.StringVarP(&f.out, "output", "o", "", "the run's `directory` (default: NAME.initprof)")
-	flags.StringVar(&f.signals, "signals", "all", "all, none, or of "+signalList(","))
+	flags.StringVar(&f.signals, "signals", "all", "all, none, or of "+signalList(profile.Recorded, ","))
 	flags.StringVar(&f.goroutines, "goroutines", "full", "full, or cheap: no probe in the subject, only what runs at events of the kernel")
 	flags.IntVar(&f.hz, "sample-rate", 999, "CPU samples a second, at most 20000")
 	flags.StringVar(&f.cache, "page-cache", "warm", "warm, or cold: the subject's file is dropped before each cold start")
 	flags.StringVar(&f.symbols, "symbols", "", "unstripped `file` of a stripped subject")
+	flags.StringVar(&f.rules, "rules", "", rulesHelp)
 	flags.BoolVar(&f.stepping, "step-probes", false, "probe also where each hit is single-stepped, which costs 11 to 16 µs")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no report")
 	f.environment.add(flags)
@@ -74,6 +76,9 @@ func runRecord(cmd *cobra.Command, args []string, f recordFlags) error {
 	}
 	if f.goroutines != "full" && f.goroutines != "cheap" {
 		return usage("--goroutines is full or cheap, not %s", f.goroutines)
+	}
+	if o.Rules, err = readRules(f.rules); err != nil {
+		return err
 	}
 	if o.ColdStart, err = f.environment.options(command); err != nil {
 		return err
@@ -138,8 +143,8 @@ func signals(list string) (o capture.Options, none bool, err error) {
 	}
 	want := strings.Split(list, ",")
 	for _, s := range want {
-		if !slices.Contains(profile.Signals, profile.Signal(s)) {
-			return o, false, usage("--signals %s: want all, none, or of %s", s, signalList(","))
+		if !slices.Contains(profile.Recorded, profile.Signal(s)) {
+			return o, false, usage("--signals %s: want all, none, or of %s", s, signalList(profile.Recorded, ","))
 		}
 	}
 	off := func(s profile.Signal) bool { return !slices.Contains(want, string(s)) }
@@ -149,9 +154,9 @@ func signals(list string) (o capture.Options, none bool, err error) {
 	return o, false, nil
 }
 
-func signalList(separator string) string {
-	names := make([]string, len(profile.Signals))
-	for i, s := range profile.Signals {
+func signalList(signals []profile.Signal, separator string) string {
+	names := make([]string, len(signals))
+	for i, s := range signals {
 		names[i] = string(s)
 	}
 	return strings.Join(names, separator)
@@ -202,6 +207,7 @@ func writeReports(o record.Options) (*analysis.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	run.Rules = o.Rules
 	report, err := run.Report(0)
 	if err != nil {
 		return nil, err
@@ -213,8 +219,12 @@ func writeReports(o record.Options) (*analysis.Report, error) {
 		if err := writeTraces(run, report); err != nil {
 			return nil, err
 		}
-		signal := profile.CPU
-		if o.Capture.NoSamples {
+		signal := profile.Wall
+		switch {
+		case !o.Capture.NoSched:
+		case !o.Capture.NoSamples:
+			signal = profile.CPU
+		default:
 			signal = profile.Syscalls
 		}
 		g, err := newGraphs(run, report, signal)
@@ -245,7 +255,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 }
 
 func reportCommand() *cobra.Command {
-	var format, out string
+	var format, out, rules string
 	var only int
 	c := &cobra.Command{
 		Use:   "report RUN",
@@ -255,7 +265,7 @@ func reportCommand() *cobra.Command {
   initprof report my-extension.initprof --format json | jq .phases`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			run, err := record.Open(args[0])
+			run, err := openRun(args[0], rules)
 			if err != nil {
 				return err
 			}
@@ -283,6 +293,7 @@ func reportCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&format, "format", "text", "text, json or markdown")
 	c.Flags().IntVar(&only, "run", 0, "only this cold start, counted from 1")
+	c.Flags().StringVar(&rules, "rules", "", rulesHelp)
 	c.Flags().StringVarP(&out, "output", "o", "", "a `file` instead of standard output")
 	return c
 }

@@ -23,7 +23,7 @@ func (b *Builder) addBindings(c ColdStart, from, to int64) {
 			if x.Target != "" {
 				name += " → " + path.Base(x.Target)
 			}
-			b.signals[Binding].addUnder(c, x.PID, x.End, x.Stack, name, l, begins(p, x.Start), ns)
+			b.signals[Binding].addUnder(c, x.PID, x.End, x.Stack, name, true, l, begins(p, x.Start), ns)
 		}
 	}
 	for _, o := range c.Startup.Objects {
@@ -39,7 +39,7 @@ func (b *Builder) addBindings(c ColdStart, from, to int64) {
 		}
 		for p, ns := range split(c.Phases, o.Relocation.Start, o.Relocation.End, from, to) {
 			l := labels{phase: p.Name, thread: o.Relocation.Thread.Label(), mapping: o.Path, state: startup.Eager}
-			b.signals[Binding].addUnder(c, o.PID, o.Relocation.End, o.Stack, "relocate "+path.Base(o.Path), l, begins(p, o.Relocation.Start)*count, ns)
+			b.signals[Binding].addUnder(c, o.PID, o.Relocation.End, o.Stack, "relocate "+path.Base(o.Path), true, l, begins(p, o.Relocation.Start)*count, ns)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // labels tells samples with the same stack apart.
 type labels struct {
-	phase, state, thread, syscall, mapping, goroutine, reason string
+	phase, category, state, thread, syscall, mapping, goroutine, reason, waker string
 }
 
 // profileBuilder is a profile with indexes of what it holds.
@@ -69,18 +69,19 @@ func newProfileBuilder(s Signal, opts Options) *profileBuilder {
 
 // add adds values to the sample with that stack and those labels.
 func (b *profileBuilder) add(c ColdStart, pid int, at int64, stack trace.Stack, l labels, values ...int64) {
-	b.addUnder(c, pid, at, stack, "", l, values...)
+	b.addUnder(c, pid, at, stack, "", false, l, values...)
 }
 
-// addUnder is add with a leaf that is no code but has a name.
-func (b *profileBuilder) addUnder(c ColdStart, pid int, at int64, stack trace.Stack, leaf string, l labels, values ...int64) {
+// addUnder is add with a leaf that is no code but has a name. The stack is that
+// of its caller, which begins with a return address, or of the leaf itself.
+func (b *profileBuilder) addUnder(c ColdStart, pid int, at int64, stack trace.Stack, leaf string, caller bool, l labels, values ...int64) {
 	var locations []*pprofile.Location
 	if leaf != "" {
 		locations = append(locations, b.named(leaf))
 	}
 	resolve := func(addresses []uint64, kernel bool) {
 		for n, address := range addresses {
-			locations = append(locations, b.location(c, pid, at, address, kernel, n > 0 || leaf != "" && !kernel))
+			locations = append(locations, b.location(c, pid, at, address, kernel, n > 0 || caller && !kernel))
 		}
 	}
 	resolve(stack.Kernel, true)
@@ -108,7 +109,7 @@ func (l labels) pprof() map[string][]string {
 	m := map[string][]string{}
 	for name, value := range map[string]string{
 		"phase": l.phase, "state": l.state, "thread": l.thread, "syscall": l.syscall, "mapping": l.mapping,
-		"goroutine": l.goroutine, "reason": l.reason,
+		"goroutine": l.goroutine, "reason": l.reason, "category": l.category, "waker": l.waker,
 	} {
 		if value != "" {
 			m[name] = []string{value}

@@ -18,6 +18,7 @@ import (
 
 	pprofile "github.com/google/pprof/profile"
 
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/symbolize"
@@ -33,17 +34,23 @@ const (
 	OffCPU   Signal = "off_cpu"  // waits/count, off_cpu/nanoseconds: runnable and waiting
 	Syscalls Signal = "syscalls" // syscalls/count, syscall/nanoseconds: entry to exit
 	Faults   Signal = "faults"   // minor_faults/count, major_faults/count, fault/nanoseconds
+	Wall     Signal = "wall"     // wall/nanoseconds: the critical path
 	Binding  Signal = "binding"  // bindings/count, binding/nanoseconds: lazy ones, and objects relocated
 )
 
-// Signals lists all of them.
-var Signals = []Signal{CPU, OffCPU, Syscalls, Faults, Binding, Goroutines}
+// Recorded lists those that are recorded, Signals also what is made of them.
+var (
+	Recorded = []Signal{CPU, OffCPU, Syscalls, Faults, Binding, Goroutines}
+	Signals  = append([]Signal{Wall}, Recorded...)
+)
 
 // types lists the sample types of a signal, time last, which is the default.
 func (s Signal) types() []*pprofile.ValueType {
 	count := func(name string) *pprofile.ValueType { return &pprofile.ValueType{Type: name, Unit: "count"} }
 	ns := func(name string) *pprofile.ValueType { return &pprofile.ValueType{Type: name, Unit: "nanoseconds"} }
 	switch s {
+	case Wall:
+		return []*pprofile.ValueType{ns("wall")}
 	case CPU:
 		return []*pprofile.ValueType{count("samples"), ns("cpu")}
 	case OffCPU:
@@ -80,6 +87,7 @@ type ColdStart struct {
 	Timeline   *trace.Timeline
 	Phases     *phase.Result
 	Startup    *startup.Result // nil: no bindings are known
+	Ledger     *ledger.Result  // nil: no critical path is known
 	Symbolizer Symbolizer      // nil: addresses stay without names
 	Lost       uint64          // events
 }
@@ -140,6 +148,7 @@ func (b *Builder) Add(c ColdStart) {
 		}
 	}
 	b.addBindings(c, from, to)
+	b.addWall(c)
 	for _, f := range c.Timeline.Faults {
 		for p, ns := range split(c.Phases, f.Begin, f.Until, from, to) {
 			l := labels{phase: p.Name, thread: f.Thread.Label(), mapping: cmp.Or(f.Region.Path, "[unknown]")}

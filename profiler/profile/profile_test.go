@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	pprofile "github.com/google/pprof/profile"
 
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/startup"
@@ -55,8 +56,13 @@ func coldStart(t *testing.T) ColdStart {
 	span := func(start, end int64) startup.Span {
 		return startup.Span{Start: start, End: end, Thread: tl.Threads[0]}
 	}
+	phases := &phase.Result{Start: 100, End: 200, Phases: []phase.Phase{{Name: "a", Start: 100, End: 150}, {Name: "b", Start: 150, End: 200}}}
+	account, err := ledger.Compute(ledger.Input{Timeline: tl, Phases: phases, Names: names{}, Costs: ledger.Costs{Fault: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return ColdStart{
-		Timeline: tl, Symbolizer: names{},
+		Timeline: tl, Symbolizer: names{}, Ledger: account, Phases: phases,
 		Startup: &startup.Result{
 			Bindings: []startup.Binding{
 				{Span: span(148, 152), Symbol: "getenv", Object: "/opt/x", Target: "/lib/libc.so.6", PID: 10, Stack: user(0x300, 0x200)},
@@ -67,7 +73,6 @@ func coldStart(t *testing.T) ColdStart {
 				Facts: &loader.Facts{GlobDats: []string{"a"}, PLT: []loader.PLTEntry{{Symbol: "b", Lazy: true}, {Symbol: "c", Lazy: true}}},
 			}},
 		},
-		Phases: &phase.Result{Start: 100, End: 200, Phases: []phase.Phase{{Name: "a", Start: 100, End: 150}, {Name: "b", Start: 150, End: 200}}},
 	}
 }
 

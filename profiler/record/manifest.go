@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/profile"
@@ -42,6 +44,7 @@ type Entry struct {
 	Released        int64            `json:"released_ns"`
 	ReleaseToNextNS *int64           `json:"release_to_next_ns,omitempty"`
 	InitNS          *int64           `json:"init_ns,omitempty"`
+	SlackNS         *int64           `json:"slack_ns,omitempty"`
 	FirstInvokeNS   *int64           `json:"first_invoke_ns,omitempty"`
 	ReadyNS         *int64           `json:"ready_ns,omitempty"`
 	ThrottledNS     *int64           `json:"throttled_ns,omitempty"`
@@ -60,6 +63,7 @@ type Run struct {
 	Manifest Manifest
 	Symbols  *symbolize.Store
 	Objects  loader.Objects // facts of the objects that were mapped
+	Rules    *ledger.Rules  // of categories; nil: the built-in ones
 }
 
 // objectsName is where they lie in a run.
@@ -94,7 +98,7 @@ func Open(dir string) (*Run, error) {
 func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) {
 	c := analysis.ColdStart{
 		Index: e.Index, Traced: e.Traced, Outcome: e.Outcome, OutcomeDetail: e.Detail, LastOutput: e.LastOutput,
-		ReleaseToNextNS: e.ReleaseToNextNS, InitNS: e.InitNS, FirstInvokeNS: e.FirstInvokeNS, ThrottledNS: e.ThrottledNS,
+		ReleaseToNextNS: e.ReleaseToNextNS, InitNS: e.InitNS, SlackNS: e.SlackNS, FirstInvokeNS: e.FirstInvokeNS, ThrottledNS: e.ThrottledNS,
 		Events: e.EventCount, LostEvents: e.LostEvents,
 	}
 	in := phase.Input{Runtime: r.Manifest.Head.Settings.As == "runtime", Release: e.Released, Received: e.Received}
@@ -132,8 +136,23 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 	c.Phases = found
 	if c.Timeline != nil && found != nil {
 		c.Startup = startup.Compute(startup.Input{Timeline: c.Timeline, Phases: found, Resolver: resolver, Facts: r.Objects})
+		if in := r.ledgerInput(c, resolver); in != nil {
+			c.Ledger, _ = ledger.Compute(*in) // a mistake in it fails the report, which checks it again
+		}
 	}
 	return c, resolver, warnings
+}
+
+// ledgerInput is what the account of a cold start is made of, nil where waits
+// were not recorded: what a thread does then is not known.
+func (r *Run) ledgerInput(c analysis.ColdStart, names *symbolize.Resolver) *ledger.Input {
+	if s := r.Manifest.Head.Settings.Signals; c.Timeline == nil || c.Phases == nil || s != nil && !slices.Contains(s, string(profile.OffCPU)) {
+		return nil
+	}
+	return &ledger.Input{
+		Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Names: names, Rules: r.Rules,
+		Goroutines: c.Goroutines == analysis.GoroutinesFull,
+	}
 }
 
 // ColdStart decodes one cold start, counted from 1.
@@ -216,7 +235,7 @@ func (r *Run) profiles() *profile.Builder {
 		if e.LostEvents != nil {
 			lost = uint64(*e.LostEvents)
 		}
-		b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Symbolizer: resolver, Lost: lost})
+		b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Ledger: c.Ledger, Symbolizer: resolver, Lost: lost})
 	}
 	return b
 }

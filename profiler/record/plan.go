@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/coldstart"
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/probe"
 	"github.com/initprof/initprof/profiler/symbolize"
@@ -201,30 +201,20 @@ func (s *session) readFacts(path string) *loader.Facts {
 	return facts
 }
 
-// What one hit costs a subject on x86-64, in nanoseconds, with its stack where
-// it has one: measured on kernel 6.18 in a virtual machine. A sample's is the
-// timer interrupt there, not the program that it runs.
-var hitNS = map[string]float64{"raw_syscalls": 1200, "sched": 600, "page-faults": 1300, "cpu-clock": 13500}
-
-const (
-	markNS = 700
-	callNS = 1500 // entry and return
-	stepNS = 13500
-)
-
 // listProbes adds what was attached, and what not, to the head.
 func (s *session) listProbes() {
-	cost := maps.Clone(hitNS)
+	costs := ledger.DefaultCosts
+	cost := map[string]float64{}
 	for _, p := range s.points {
-		ns := float64(markNS)
+		ns := costs.Mark
 		switch {
 		case p.Action.IsCall():
-			ns = callNS
+			ns = costs.Call
 		case p.Action == probe.RecordReturn:
 			ns = 0 // in that of the call
 		}
 		if p.Steps {
-			ns += stepNS
+			ns += costs.Step
 		}
 		cost["uprobe "+p.String()] = ns
 	}
@@ -240,7 +230,11 @@ func (s *session) listProbes() {
 			total = s.hits[name]
 		}
 		// The others, which only note contexts or mappings, do not count their hits.
-		if ns, counted := cost[p.Name]; counted {
+		ns, counted := cost[p.Name]
+		if !counted {
+			ns, counted = costs.OfProbe(p.Name)
+		}
+		if counted {
 			out.Hits = new(float64(total) / float64(max(1, s.traced())))
 			out.EstimatedNS = new(int64(*out.Hits * ns))
 		}

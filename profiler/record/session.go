@@ -18,6 +18,7 @@ import (
 	"github.com/initprof/initprof/profiler/capture"
 	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/launch"
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/probe"
@@ -35,8 +36,9 @@ type Options struct {
 	Out       string // the run's directory
 	Replace   bool   // an existing run at Out
 	Capture   capture.Options
-	NoTracing bool   // --signals none
-	Symbols   string // unstripped twin of the subject
+	NoTracing bool          // --signals none
+	Rules     *ledger.Rules // of categories; nil: the built-in ones
+	Symbols   string        // unstripped twin of the subject
 	// StepProbes allows probes on instructions that the kernel single-steps.
 	StepProbes bool
 	PageCold   bool
@@ -331,6 +333,7 @@ func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
 	}
 	e.ReleaseToNextNS = between(r.Released, r.FirstNext)
 	e.InitNS = between(r.InitStart, r.InitEnd)
+	e.SlackNS = between(r.FirstNext, r.InitEnd)
 	if r.FirstInvoke > 0 {
 		e.FirstInvokeNS = new(int64(r.FirstInvoke))
 	}
@@ -449,7 +452,7 @@ func (s *session) profiles() error {
 	if s.opts.NoTracing {
 		return nil
 	}
-	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols(), Objects: s.objects}
+	run := &Run{Dir: s.dir, Manifest: s.manifest, Symbols: s.symbols(), Objects: s.objects, Rules: s.opts.Rules}
 	profiles := run.profiles()
 	for _, signal := range profile.Signals {
 		if err := s.write(profileName(signal), func(w io.Writer) error { return profiles.Write(signal, w) }); err != nil {

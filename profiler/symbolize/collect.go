@@ -127,8 +127,9 @@ func (c *Collector) Collect(ctx context.Context, events []trace.Event, extra ...
 		for i, a := range stack.Kernel {
 			note(h.PID, h.Time, a, true, i > 0)
 		}
+		_, called := e.(*trace.FunctionCall) // whose stack is the caller's
 		for i, a := range stack.User {
-			note(h.PID, h.Time, a, false, i > 0)
+			note(h.PID, h.Time, a, false, i > 0 || called)
 		}
 	}
 	for _, a := range extra {
@@ -176,6 +177,10 @@ func stackOf(e trace.Event) trace.Stack {
 	case *trace.Fault:
 		return e.Stack
 	case *trace.Sample:
+		return e.Stack
+	case *trace.Goroutine:
+		return e.Stack
+	case *trace.FunctionCall:
 		return e.Stack
 	}
 	return trace.Stack{}

@@ -252,7 +252,7 @@ func (b *builder) ends(e Event, at int64) {
 }
 
 func (b *builder) fork(e *Fork) {
-	b.runs(&e.Header, e.Time, false)
+	parent := b.runs(&e.Header, e.Time, false)
 	if e.ChildPID <= 0 || e.ChildTID <= 0 {
 		return
 	}
@@ -269,6 +269,9 @@ func (b *builder) fork(e *Fork) {
 	}
 	t := b.newThread(e.ChildPID, e.ChildTID, e.Time)
 	t.own = true
+	if parent != nil {
+		t.Creator = parent.Thread
+	}
 	t.add(edge{at: e.Time, kind: edgeBorn})
 }
 
@@ -338,6 +341,11 @@ func (b *builder) merge(into, from *threadBuilder) {
 	for event, owner := range b.owners {
 		if owner == from {
 			b.owners[event] = into
+		}
+	}
+	for _, t := range b.threads {
+		if t.Creator == from.Thread {
+			t.Creator = into.Thread
 		}
 	}
 	for _, s := range b.tl.Samples {

@@ -59,6 +59,7 @@ type Thread struct {
 	Name     string // the last one seen
 	Ordinal  int    // among the threads of its process, by start, from 0
 	Process  *Process
+	Creator  *Thread // which cloned or forked it; nil if that was not seen
 
 	Start, End   int64
 	StartUnknown bool // it existed before its first event

@@ -103,6 +103,7 @@ func Report(w io.Writer, r *analysis.Report) error {
 	p.printf("%d cold starts traced, %d untraced, %d failed%s.\n", traced, untraced, failed, conditions(&r.Host, &r.Settings))
 	p.distributions(r)
 	p.phases(r)
+	p.ledger(r)
 	p.lists(r)
 	if o := r.Overhead; o != nil && o.Ratio != nil {
 		p.printf("\nTraced ÷ untraced, release → /next, medians: %.3f.\n", *o.Ratio)

@@ -124,6 +124,7 @@ func (p *printer) distributions(r *analysis.Report) {
 		{windowName(r), r.Wall},
 		{"release → /next, untraced", r.Untraced},
 		{"init", r.Init},
+		{"slack: /next → end of init", r.Slack},
 		{"first invoke", r.FirstInvoke},
 	}
 	var largest int64
