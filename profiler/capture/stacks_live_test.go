@@ -210,7 +210,7 @@ int main(void) { volatile char secret[4096]; keep(secret); return secret[7] == 0
 // perfDepth is the median depth of the user stacks that perf unwinds from its
 // own copies, at the page faults of user mode; 0 where perf crashes on what it
 // recorded (6.1 does, by an assertion of its own, when others trace meanwhile).
-func perfDepth(t *testing.T, command []string) int {
+func perfDepth(t *testing.T, command []string) (median, stacks int) {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "perf.data")
 	args := []string{"record", "-B", "-N", "-q", "--call-graph", "dwarf", "-e", "page-faults:u", "-c", "1", "-o", data, "--"}
@@ -221,7 +221,7 @@ func perfDepth(t *testing.T, command []string) int {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && !exit.Exited() {
 		t.Logf("no comparison: perf script: %v", err)
-		return 0
+		return 0, 0
 	}
 	if err != nil {
 		t.Fatalf("perf script: %v", err)
@@ -239,7 +239,7 @@ func perfDepth(t *testing.T, command []string) int {
 		t.Fatal("perf recorded no stack")
 	}
 	slices.Sort(depths)
-	return depths[len(depths)/2]
+	return depths[len(depths)/2], len(depths)
 }
 
 // Programs as distributions build them: at least nine of ten stacks reach the
@@ -279,11 +279,13 @@ func TestStacksOfCommonPrograms(t *testing.T) {
 			}
 			slices.Sort(depths)
 			slices.Sort(ofFaults)
-			ours, perfs := ofFaults[len(ofFaults)/2], perfDepth(t, command)
-			if ours < perfs-1 { // two runs do not fault alike
-				t.Errorf("median depth at page faults %d, perf's is %d", ours, perfs)
+			ours := ofFaults[len(ofFaults)/2]
+			perfs, count := perfDepth(t, command)
+			// perf loses samples of a busy machine, and two runs do not fault alike.
+			if ours < perfs-1 && count*100 >= len(ofFaults)*95 {
+				t.Errorf("median depth at %d page faults %d, at perf's %d it is %d", len(ofFaults), ours, count, perfs)
 			}
-			t.Logf("median depth at %d page faults: %d, perf's %d", len(ofFaults), ours, perfs)
+			t.Logf("median depth at %d page faults: %d, at perf's %d: %d", len(ofFaults), ours, count, perfs)
 			t.Logf("%d of %d stacks whole, else %v; depth: median %d, at most %d; %d copies of %d bytes in the mean",
 				whole, len(depths), why, depths[len(depths)/2], depths[len(depths)-1], raw.Hits.Copies, raw.Hits.CopiedBytes/max(1, raw.Hits.Copies))
 			if whole*10 < len(depths)*9 {
