@@ -118,7 +118,7 @@ func TestChainsAreWhole(t *testing.T) {
 				}
 				return false
 			}
-			all, good, want := map[string]int{}, map[string]int{}, map[string]int{"sleep": 50, "off-cpu": 50, "write": 200, "fault": 256, "spin": 20}
+			all, good, want := map[string]int{}, map[string]int{}, map[string]int{"sleep": 50, "off-cpu": 40, "write": 200, "fault": 256, "spin": 20}
 			var bad []string
 			for _, e := range events {
 				if e.Head().PID != pid || e.Head().Time < began.Time || len(userStack(e).User) == 0 {

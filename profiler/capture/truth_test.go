@@ -32,12 +32,16 @@ func needTool(t *testing.T, name string) string {
 // subjectPID finds the process that executed path.
 func subjectPID(t *testing.T, events []trace.Event, path string) (pid int, exec *trace.Exec) {
 	t.Helper()
+	var others []string
 	for _, e := range events {
-		if e, ok := e.(*trace.Exec); ok && e.Path == path {
-			return e.PID, e
+		if e, ok := e.(*trace.Exec); ok {
+			if e.Path == path {
+				return e.PID, e
+			}
+			others = append(others, e.Path)
 		}
 	}
-	t.Fatalf("nobody executed %s", path)
+	t.Fatalf("nobody executed %s, but %q; %d events", path, others, len(events))
 	return 0, nil
 }
 
