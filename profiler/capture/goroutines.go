@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -74,7 +75,7 @@ func (t *Tracer) startGoroutines() error {
 	if t.opts.CheapGoroutines {
 		return nil
 	}
-	link, program, err := t.attachTransitions(plan.Path, plan.Offset)
+	link, program, err := t.attachTransitions(cmp.Or(plan.File, plan.Path), plan.Offset)
 	if err != nil {
 		return fmt.Errorf("probe the scheduler of %s: %w", plan.Path, err)
 	}

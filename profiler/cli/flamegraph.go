@@ -104,6 +104,7 @@ func (g *graphs) drawAll(dir string) error {
 // nouns say what each signal's value is a sum of.
 var nouns = map[profile.Signal]string{
 	profile.Wall: "time on the critical path", profile.CPU: "on-CPU time", profile.OffCPU: "time off the CPU", profile.Syscalls: "time in system calls", profile.Faults: "time in page faults",
+	profile.Goroutines: "time of goroutines",
 }
 
 func (g *graphs) draw(phase string, w io.Writer) error {

@@ -10,7 +10,8 @@ import (
 
 // Goroutines is the plan of how the goroutines of a Go program are seen.
 type Goroutines struct {
-	Path    string   `json:"path"`    // the file, as it is attached
+	Path    string   `json:"path"`    // the file, as the subject's mappings name it
+	File    string   `json:"-"`       // where it is found to be probed; empty: at Path
 	Offset  uint64   `json:"offset"`  // in the file, of the instruction of runtime.casgstatus to probe
 	Main    uint64   `json:"main"`    // in the file, of runtime.main, where goroutine 1 must start
 	Version string   `json:"version"` // of Go

@@ -65,3 +65,6 @@ func goroutineLabel(c ColdStart, g *trace.GoroutineLife) string {
 	}
 	return label
 }
+
+// isGoroutines tells the profile of goroutines by its sample types.
+func isGoroutines(p *pprofile.Profile) bool { return p.SampleType[0].Type == trace.GoOnCPU.String() }

@@ -49,6 +49,9 @@ func coldStart(t *testing.T) ColdStart {
 		&trace.Waking{Header: trace.Header{Time: 180, PID: 1, TID: 1}, TargetPID: 10, TargetTID: 10},
 		&trace.Switch{Header: trace.Header{Time: 185}, NextPID: 10, NextTID: 10, NextComm: "x"},
 		&trace.Fault{Header: h(192), End: 196, Address: 0x1000},
+		&trace.Goroutine{Header: h(101), G: 1, ID: 1, From: trace.GoDead, To: trace.GoRunnable, StartPC: 0x800},
+		&trace.Goroutine{Header: h(103), G: 1, ID: 1, From: trace.GoRunnable, To: trace.GoRunning},
+		&trace.Goroutine{Header: h(197), G: 1, ID: 1, From: trace.GoRunning, To: trace.GoWaiting, Reason: "select", Stack: user(0x500, 0x800)},
 	}, trace.BuildOptions{Arch: "amd64", Stop: 300})
 	if err != nil {
 		t.Fatal(err)

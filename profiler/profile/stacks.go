@@ -3,6 +3,7 @@ package profile
 import (
 	"fmt"
 	"path"
+	"strings"
 
 	pprofile "github.com/google/pprof/profile"
 )
@@ -19,12 +20,13 @@ type Frame struct {
 // WeightedStack is a stack with what was spent on it.
 type WeightedStack struct {
 	Stack []Frame // leaf first
-	Value int64   // of the default sample type, nanoseconds
+	Value int64   // nanoseconds, of all sample types that are times
 	Count int64   // events, of the other types
 }
 
 // Stacks returns the stacks of a profile that this package made, in its order,
-// of one phase or of AllPhases. Samples without value are left out.
+// of one phase or of AllPhases. Samples without value are left out. Stacks of
+// goroutines stand on what the goroutine did, and what it waited for.
 func Stacks(p *pprofile.Profile, phase string) []WeightedStack {
 	var stacks []WeightedStack
 	for _, s := range p.Sample {
@@ -33,8 +35,8 @@ func Stacks(p *pprofile.Profile, phase string) []WeightedStack {
 		}
 		w := WeightedStack{}
 		for n, v := range s.Value {
-			if n == len(s.Value)-1 {
-				w.Value = v
+			if p.SampleType[n].Unit == "nanoseconds" {
+				w.Value += v
 			} else {
 				w.Count += v
 			}
@@ -57,6 +59,9 @@ func Stacks(p *pprofile.Profile, phase string) []WeightedStack {
 				}
 				w.Stack = append(w.Stack, Frame{fmt.Sprintf("%s+%#x", name, location.Address), module})
 			}
+		}
+		if state := s.Label["state"]; len(state) > 0 && isGoroutines(p) {
+			w.Stack = append(w.Stack, Frame{Function: strings.Join(append(state, s.Label["reason"]...), ": ")})
 		}
 		stacks = append(stacks, w)
 	}

@@ -93,6 +93,11 @@ func (s *session) probeCopies(b *launch.Box) {
 		points[i].File = b.Copy(points[i].Path)
 	}
 	s.tracer.WatchPoints(points)
+	if g := s.goroutines.plan; g != nil {
+		of := *g
+		of.File = b.Copy(g.Path)
+		s.tracer.WatchGoroutines(&of, nil)
+	}
 }
 
 // warn notes a warning once.

@@ -32,6 +32,11 @@ func check(steps []string) int {
 				name: "static Go extension, stripped", subject: []string{"/subjects/go-stripped"},
 				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
 				calls:  map[string]float64{"execve": 1, "listen": 1},
+				golang: true,
+			}), recordCheck(recordCase{
+				name: "the same, goroutines without a uprobe", subject: []string{"/subjects/go-stripped"},
+				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
+				golang: true, args: []string{"--goroutines", "cheap"},
 			}), rustCheck())
 		case "startup":
 			err = startupCheck()
@@ -94,6 +99,8 @@ type recordCase struct {
 	subject []string
 	phases  []string           // must be there, in this order
 	calls   map[string]float64 // system calls per cold start
+	golang  bool               // goroutines must be there, otherwise not
+	args    []string           // of record
 }
 
 // report is what is asserted of `report --format json`; it is declared anew, so
@@ -114,11 +121,20 @@ type report struct {
 		Name  string
 		Count float64
 	}
-	Faults struct{ Minor float64 }
+	Faults     struct{ Minor float64 }
+	Goroutines []struct {
+		ID             uint64
+		Kind, Function string
+		RunningNS      int64 `json:"running_ns"`
+		OnCPUNS        int64 `json:"on_cpu_ns"`
+		RunqueueNS     int64 `json:"runqueue_ns"`
+		FaultNS        int64 `json:"fault_ns"`
+		Waiting        []struct{ Reason string }
+	}
 }
 
 func recordCheck(c recordCase) error {
-	args := append([]string{"record", "--quiet", "-n", "3", "--untraced", "1", "--timeout", "120s", "-o", "/tmp/run.initprof", "--"}, c.subject...)
+	args := append([]string{"record", "--quiet", "-n", "3", "--untraced", "1", "--timeout", "120s", "-o", "/tmp/run.initprof"}, append(append(c.args, "--"), c.subject...)...)
 	if err := command("/bin/initprof", args...); err != nil {
 		return fmt.Errorf("%s: record: %w", c.name, err)
 	}
@@ -184,6 +200,37 @@ func (c recordCase) compare(r report) error {
 	if r.Faults.Minor <= 0 {
 		wrong("no minor faults")
 	}
+	c.compareGoroutines(r, wrong)
 	fmt.Printf("%s: %d traced, %v calls, %v minor faults\n", c.name, traced, counts, r.Faults.Minor)
 	return errors.Join(errs...)
+}
+
+// compareGoroutines checks what every Go program has: the main goroutine, and
+// in full mode the collector's, each parked for its own reason.
+func (c recordCase) compareGoroutines(r report, wrong func(string, ...any)) {
+	if !c.golang {
+		if len(r.Goroutines) != 0 {
+			wrong("%d goroutines in a program without", len(r.Goroutines))
+		}
+		return
+	}
+	reasons := map[string]string{}
+	for _, g := range r.Goroutines {
+		if g.RunningNS != g.OnCPUNS+g.RunqueueNS+g.FaultNS {
+			wrong("goroutine %s: running %d ns is not the sum of its parts", g.Function, g.RunningNS)
+		}
+		if len(g.Waiting) > 0 {
+			reasons[g.Kind+" "+g.Function] = g.Waiting[0].Reason
+		}
+		if g.Kind == "main" && g.ID == 1 && g.Function == "runtime.main" && g.OnCPUNS > 0 {
+			reasons["main"] = "ran"
+		}
+	}
+	if reasons["main"] == "" {
+		wrong("the main goroutine is missing among %d", len(r.Goroutines))
+	}
+	if full := len(c.args) == 0; full && reasons["gc runtime.forcegchelper"] != "force gc (idle)" {
+		wrong("the collector's goroutines wait for %q", reasons)
+	}
+	fmt.Printf("%s: %d goroutines, %v\n", c.name, len(r.Goroutines), reasons)
 }
