@@ -82,7 +82,8 @@ func extensionCheck() error {
 			name: c.flavour, subject: []string{"/variants/arm64/" + c.flavour},
 			phases: append(c.phases, "crypto_provider_ready", "tls_client_build", "config_parse", "shared_client_ready", "register",
 				"register_ready", "dogstatsd_started", "trace_agent_started", "telemetry_subscribe", "telemetry_subscribed", "ready", "next"),
-			calls: map[string]float64{"execve": 1, "listen": 3},
+			calls:  map[string]float64{"execve": 1, "listen": 3},
+			golang: true,
 		}))
 	}
 	return errors.Join(append(errs, command("/bin/helper.test", "-test.v", "-test.run", "TestAttacks|TestAnswerIsLookedAt|TestProtocol"))...)
