@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,25 +69,30 @@ func (l *lockedBuffer) String() string {
 
 func freePort(t *testing.T, network string) string {
 	t.Helper()
-	var at net.Addr
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 100 {
+		// Below those that the kernel gives to connections, and each but once:
+		// another's must not take it before it is bound.
+		port := strconv.Itoa(int(20000 + lastPort.Add(1)%10000))
+		var c io.Closer
+		var err error
+		if network == "udp" {
+			c, err = net.ListenPacket("udp", "127.0.0.1:"+port)
+		} else {
+			c, err = net.Listen("tcp", "127.0.0.1:"+port)
 		}
-		defer func() { _ = c.Close() }()
-		at = c.LocalAddr()
-	} else {
-		c, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		if err == nil {
+			_ = c.Close()
+			return port
 		}
-		defer func() { _ = c.Close() }()
-		at = c.Addr()
 	}
-	_, port, _ := net.SplitHostPort(at.String())
-	return port
+	t.Fatal("no free port")
+	return ""
 }
+
+var lastPort atomic.Int32
+
+// It begins anywhere, so that two test runs seldom meet.
+func init() { lastPort.Store(int32(os.Getpid() * 37 % 10000)) }
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, invokes: 1}
