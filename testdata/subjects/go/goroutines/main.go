@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"runtime/trace"
 	"strconv"
 	"sync"
@@ -57,8 +58,10 @@ func spin(d time.Duration) {
 	}
 }
 
-// spinners runs goroutines that spin, each for 100 ms of wall time.
+// spinners runs goroutines that spin, each for 100 ms of wall time and on a
+// thread of its own, so that the threads compete for the CPUs.
 func spinners(n int) {
+	runtime.GOMAXPROCS(n)
 	var all sync.WaitGroup
 	for range n {
 		all.Add(1)
