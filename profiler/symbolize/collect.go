@@ -392,10 +392,13 @@ func (c *Collector) release(e *cachedObject) {
 		held, oldest := int64(0), ""
 		for key, e := range c.cached {
 			held += e.object.held.Load()
-			if debug := e.object.debug; e.users == 0 && debug != nil {
+			if e.users > 0 {
+				continue // whoever uses it may be looking for its debug file
+			}
+			if debug := e.object.debug; debug != nil {
 				held += debug.held.Load()
 			}
-			if e.users == 0 && (oldest == "" || e.lastUse < c.cached[oldest].lastUse) {
+			if oldest == "" || e.lastUse < c.cached[oldest].lastUse {
 				oldest = key
 			}
 		}
