@@ -29,7 +29,8 @@ static __always_inline int read_pair(struct chunk *c, __u64 address, __u64 *to)
 {
 	__u64 offset = address - c->base;
 
-	if (offset + 2 * sizeof(__u64) > c->size || offset & 7) {
+	/* Not "offset + 16 > size", which wraps just below the piece; a size is 16 or more, or 0. */
+	if (!c->size || offset > c->size - 2 * sizeof(__u64) || offset & 7) {
 		__u64 size = PAGE - (address & (PAGE - 1));
 
 		if (size > sizeof(c->words))
