@@ -281,11 +281,15 @@ type InitprofOpenCall struct {
 }
 
 type InitprofOpenCalls struct {
-	_      structs.HostLayout
-	Tgid   uint32
-	Depth  uint32
-	Calls  [8]InitprofOpenCall
-	Record struct {
+	_              structs.HostLayout
+	Tgid           uint32
+	Depth          uint32
+	LinkMap        uint64
+	LinkMapBase    uint64
+	LinkMapDynamic uint64
+	LinkMaps       uint64
+	Calls          [8]InitprofOpenCall
+	Record         struct {
 		_      structs.HostLayout
 		E      InitprofEventCall
 		Frames [175]uint64
@@ -434,6 +438,8 @@ const (
 	InitprofMapThreads             = "threads"
 	InitprofProgAddressMulti       = "address_multi"
 	InitprofProgAddressSingle      = "address_single"
+	InitprofProgCallBindingMulti   = "call_binding_multi"
+	InitprofProgCallBindingSingle  = "call_binding_single"
 	InitprofProgCallObjectMulti    = "call_object_multi"
 	InitprofProgCallObjectSingle   = "call_object_single"
 	InitprofProgCallPlainMulti     = "call_plain_multi"
@@ -474,6 +480,7 @@ const (
 	InitprofVarActive              = "active"
 	InitprofVarCallbackBegin       = "callback_begin"
 	InitprofVarCallbackSize        = "callback_size"
+	InitprofVarChangesOfObjects    = "changes_of_objects"
 	InitprofVarCopiesBytes         = "copies_bytes"
 	InitprofVarCpuMask             = "cpu_mask"
 	InitprofVarFramedBegin         = "framed_begin"
@@ -534,6 +541,8 @@ type InitprofSpecs struct {
 type InitprofProgramSpecs struct {
 	AddressMulti       *ebpf.ProgramSpec `ebpf:"address_multi"`
 	AddressSingle      *ebpf.ProgramSpec `ebpf:"address_single"`
+	CallBindingMulti   *ebpf.ProgramSpec `ebpf:"call_binding_multi"`
+	CallBindingSingle  *ebpf.ProgramSpec `ebpf:"call_binding_single"`
 	CallObjectMulti    *ebpf.ProgramSpec `ebpf:"call_object_multi"`
 	CallObjectSingle   *ebpf.ProgramSpec `ebpf:"call_object_single"`
 	CallPlainMulti     *ebpf.ProgramSpec `ebpf:"call_plain_multi"`
@@ -596,23 +605,24 @@ type InitprofMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type InitprofVariableSpecs struct {
-	Active        *ebpf.VariableSpec `ebpf:"active"`
-	CallbackBegin *ebpf.VariableSpec `ebpf:"callback_begin"`
-	CallbackSize  *ebpf.VariableSpec `ebpf:"callback_size"`
-	CopiesBytes   *ebpf.VariableSpec `ebpf:"copies_bytes"`
-	CpuMask       *ebpf.VariableSpec `ebpf:"cpu_mask"`
-	FramedBegin   *ebpf.VariableSpec `ebpf:"framed_begin"`
-	FramedProgram *ebpf.VariableSpec `ebpf:"framed_program"`
-	FramedSize    *ebpf.VariableSpec `ebpf:"framed_size"`
-	FreshParking  *ebpf.VariableSpec `ebpf:"fresh_parking"`
-	GoTypes       *ebpf.VariableSpec `ebpf:"go_types"`
-	Layout        *ebpf.VariableSpec `ebpf:"layout"`
-	Nonce         *ebpf.VariableSpec `ebpf:"nonce"`
-	SandboxPort   *ebpf.VariableSpec `ebpf:"sandbox_port"`
-	SubjectTgid   *ebpf.VariableSpec `ebpf:"subject_tgid"`
-	WaitingForCpu *ebpf.VariableSpec `ebpf:"waiting_for_cpu"`
-	WakeupBytes   *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WithStacks    *ebpf.VariableSpec `ebpf:"with_stacks"`
+	Active           *ebpf.VariableSpec `ebpf:"active"`
+	CallbackBegin    *ebpf.VariableSpec `ebpf:"callback_begin"`
+	CallbackSize     *ebpf.VariableSpec `ebpf:"callback_size"`
+	ChangesOfObjects *ebpf.VariableSpec `ebpf:"changes_of_objects"`
+	CopiesBytes      *ebpf.VariableSpec `ebpf:"copies_bytes"`
+	CpuMask          *ebpf.VariableSpec `ebpf:"cpu_mask"`
+	FramedBegin      *ebpf.VariableSpec `ebpf:"framed_begin"`
+	FramedProgram    *ebpf.VariableSpec `ebpf:"framed_program"`
+	FramedSize       *ebpf.VariableSpec `ebpf:"framed_size"`
+	FreshParking     *ebpf.VariableSpec `ebpf:"fresh_parking"`
+	GoTypes          *ebpf.VariableSpec `ebpf:"go_types"`
+	Layout           *ebpf.VariableSpec `ebpf:"layout"`
+	Nonce            *ebpf.VariableSpec `ebpf:"nonce"`
+	SandboxPort      *ebpf.VariableSpec `ebpf:"sandbox_port"`
+	SubjectTgid      *ebpf.VariableSpec `ebpf:"subject_tgid"`
+	WaitingForCpu    *ebpf.VariableSpec `ebpf:"waiting_for_cpu"`
+	WakeupBytes      *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	WithStacks       *ebpf.VariableSpec `ebpf:"with_stacks"`
 }
 
 // InitprofObjects contains all objects after they have been loaded into the kernel.
@@ -672,23 +682,24 @@ func (m *InitprofMaps) Close() error {
 //
 // It can be passed to LoadInitprofObjects or ebpf.CollectionSpec.LoadAndAssign.
 type InitprofVariables struct {
-	Active        *ebpf.Variable `ebpf:"active"`
-	CallbackBegin *ebpf.Variable `ebpf:"callback_begin"`
-	CallbackSize  *ebpf.Variable `ebpf:"callback_size"`
-	CopiesBytes   *ebpf.Variable `ebpf:"copies_bytes"`
-	CpuMask       *ebpf.Variable `ebpf:"cpu_mask"`
-	FramedBegin   *ebpf.Variable `ebpf:"framed_begin"`
-	FramedProgram *ebpf.Variable `ebpf:"framed_program"`
-	FramedSize    *ebpf.Variable `ebpf:"framed_size"`
-	FreshParking  *ebpf.Variable `ebpf:"fresh_parking"`
-	GoTypes       *ebpf.Variable `ebpf:"go_types"`
-	Layout        *ebpf.Variable `ebpf:"layout"`
-	Nonce         *ebpf.Variable `ebpf:"nonce"`
-	SandboxPort   *ebpf.Variable `ebpf:"sandbox_port"`
-	SubjectTgid   *ebpf.Variable `ebpf:"subject_tgid"`
-	WaitingForCpu *ebpf.Variable `ebpf:"waiting_for_cpu"`
-	WakeupBytes   *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WithStacks    *ebpf.Variable `ebpf:"with_stacks"`
+	Active           *ebpf.Variable `ebpf:"active"`
+	CallbackBegin    *ebpf.Variable `ebpf:"callback_begin"`
+	CallbackSize     *ebpf.Variable `ebpf:"callback_size"`
+	ChangesOfObjects *ebpf.Variable `ebpf:"changes_of_objects"`
+	CopiesBytes      *ebpf.Variable `ebpf:"copies_bytes"`
+	CpuMask          *ebpf.Variable `ebpf:"cpu_mask"`
+	FramedBegin      *ebpf.Variable `ebpf:"framed_begin"`
+	FramedProgram    *ebpf.Variable `ebpf:"framed_program"`
+	FramedSize       *ebpf.Variable `ebpf:"framed_size"`
+	FreshParking     *ebpf.Variable `ebpf:"fresh_parking"`
+	GoTypes          *ebpf.Variable `ebpf:"go_types"`
+	Layout           *ebpf.Variable `ebpf:"layout"`
+	Nonce            *ebpf.Variable `ebpf:"nonce"`
+	SandboxPort      *ebpf.Variable `ebpf:"sandbox_port"`
+	SubjectTgid      *ebpf.Variable `ebpf:"subject_tgid"`
+	WaitingForCpu    *ebpf.Variable `ebpf:"waiting_for_cpu"`
+	WakeupBytes      *ebpf.Variable `ebpf:"wakeup_bytes"`
+	WithStacks       *ebpf.Variable `ebpf:"with_stacks"`
 }
 
 // InitprofPrograms contains all programs after they have been loaded into the kernel.
@@ -697,6 +708,8 @@ type InitprofVariables struct {
 type InitprofPrograms struct {
 	AddressMulti       *ebpf.Program `ebpf:"address_multi"`
 	AddressSingle      *ebpf.Program `ebpf:"address_single"`
+	CallBindingMulti   *ebpf.Program `ebpf:"call_binding_multi"`
+	CallBindingSingle  *ebpf.Program `ebpf:"call_binding_single"`
 	CallObjectMulti    *ebpf.Program `ebpf:"call_object_multi"`
 	CallObjectSingle   *ebpf.Program `ebpf:"call_object_single"`
 	CallPlainMulti     *ebpf.Program `ebpf:"call_plain_multi"`
@@ -740,6 +753,8 @@ func (p *InitprofPrograms) Close() error {
 	return _InitprofClose(
 		p.AddressMulti,
 		p.AddressSingle,
+		p.CallBindingMulti,
+		p.CallBindingSingle,
 		p.CallObjectMulti,
 		p.CallObjectSingle,
 		p.CallPlainMulti,

@@ -30,6 +30,11 @@ struct open_call {
 struct open_calls {
 	__u32 tgid;
 	__u32 depth;
+	/* The object that the thread bound a symbol for last; mostly it is the next one's too. */
+	__u64 link_map;
+	__u64 link_map_base;
+	__u64 link_map_dynamic;
+	__u64 link_maps; /* state of the count below when it was read */
 	struct open_call calls[MAX_OPEN_CALLS];
 	/* Records are made here and not in a buffer of the CPU: programs on
 	 * uprobes can be preempted by each other. */
@@ -37,11 +42,15 @@ struct open_calls {
 	struct text_record text;
 };
 
+/* Calls of the loader other than those that bind a symbol: an object may have gone. */
+__u64 changes_of_objects;
+
 enum call_reads {
 	CALL_PLAIN,
-	CALL_OBJECT, /* the first argument is a struct link_map */
-	CALL_TEXT0,  /* the first argument is a string */
-	CALL_TEXT1,  /* the second one is */
+	CALL_BINDING, /* the same, of a function that may be called thousands of times */
+	CALL_OBJECT,  /* the first argument is a struct link_map */
+	CALL_TEXT0,   /* the first argument is a string */
+	CALL_TEXT1,   /* the second one is */
 };
 
 /* tid → the calls that it is inside of, outermost first */
@@ -92,12 +101,22 @@ static __always_inline void forget_calls(__u32 tid)
 
 static __always_inline void read_faults(__u32 *minor, __u32 *major)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	unsigned long faults[2] = {}; /* maj_flt follows min_flt (linux/sched.h) */
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
 
-	bpf_core_read(faults, sizeof(faults), &task->min_flt);
-	*minor = faults[0];
-	*major = faults[1];
+	*minor = task->min_flt;
+	*major = task->maj_flt;
+}
+
+/* Notes the object that a call is given. */
+static __always_inline void read_object(struct open_calls *c, struct open_call *open)
+{
+	__u64 link_map[3] = {}; /* l_addr, l_name, l_ld: the part of it that is ABI (link.h) */
+
+	bpf_probe_read_user(link_map, sizeof(link_map), (void *)open->args[0]);
+	c->link_map = open->args[0];
+	c->link_map_base = link_map[0];
+	c->link_map_dynamic = link_map[2];
+	c->link_maps = changes_of_objects;
 }
 
 /* Fills a record from an open call; end 0 says that it did not return. */
@@ -178,7 +197,6 @@ static __always_inline bool returns_to_probe(const struct pt_regs *regs)
 static __always_inline int call_enter(struct pt_regs *regs, enum call_reads reads)
 {
 	__u64 id = bpf_get_current_pid_tgid();
-	__u64 link_map[3] = {}; /* l_addr, l_name, l_ld: the part of it that is ABI (link.h) */
 	struct open_calls *c;
 	struct open_call *open;
 	__u32 top;
@@ -207,16 +225,22 @@ static __always_inline int call_enter(struct pt_regs *regs, enum call_reads read
 	open->ip = REGS_IP(regs);
 	open->sp = REGS_SP(regs);
 	open->return_address = 0;
-	if (RETURN_ON_STACK)
+	if (RETURN_ON_STACK && reads != CALL_BINDING)
 		bpf_probe_read_user(&open->return_address, sizeof(open->return_address),
 				    (void *)REGS_SP(regs));
 	open->args[0] = REGS_ARG0(regs);
 	open->args[1] = REGS_ARG1(regs);
 	open->args[2] = REGS_ARG2(regs);
-	if (reads == CALL_OBJECT)
-		bpf_probe_read_user(link_map, sizeof(link_map), (void *)REGS_ARG0(regs));
-	open->object_base = link_map[0];
-	open->object_dynamic = link_map[2];
+	open->object_base = open->object_dynamic = 0;
+	if (reads != CALL_BINDING)
+		__sync_fetch_and_add(&changes_of_objects, 1);
+	if (reads == CALL_OBJECT || reads == CALL_BINDING) {
+		if (reads == CALL_OBJECT || c->link_map != open->args[0] ||
+		    c->link_maps != changes_of_objects)
+			read_object(c, open);
+		open->object_base = c->link_map_base;
+		open->object_dynamic = c->link_map_dynamic;
+	}
 	read_faults(&open->minor_faults, &open->major_faults);
 	c->depth = top + 1;
 	open->reads = reads;
@@ -251,6 +275,8 @@ static __always_inline int call_return(struct pt_regs *regs)
 		send_text(&c->text, &c->calls[top], id);
 		fill_call(r, &c->calls[top], id, now);
 		r->e.ret = REGS_RETURN(regs);
+		if (RETURN_ON_STACK && !r->e.return_address)
+			r->e.return_address = REGS_IP(regs);
 		if (with_stacks)
 			walk_user(&r->e.h, r->frames, &r->chunk, regs);
 		emit_with_frames(r, sizeof(r->e));
@@ -273,6 +299,7 @@ static __always_inline int call_return(struct pt_regs *regs)
 	}
 
 CALL_PROGRAMS(call_plain, call_enter(ctx, CALL_PLAIN))
+CALL_PROGRAMS(call_binding, call_enter(ctx, CALL_BINDING))
 CALL_PROGRAMS(call_object, call_enter(ctx, CALL_OBJECT))
 CALL_PROGRAMS(call_text0, call_enter(ctx, CALL_TEXT0))
 CALL_PROGRAMS(call_text1, call_enter(ctx, CALL_TEXT1))

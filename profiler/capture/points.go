@@ -18,6 +18,7 @@ var actionPrograms = map[probe.Action]string{
 	probe.RecordMark: "address", probe.RecordCheckpoint: "checkpoint", probe.RecordGo: "go",
 	probe.RecordUSDT: "usdt", probe.RecordReturn: returnProgram,
 	probe.RecordCall: "call_plain", probe.RecordCallObject: "call_object", probe.RecordCallText0: "call_text0", probe.RecordCallText1: "call_text1",
+	probe.RecordCallBinding: "call_binding",
 }
 
 const returnProgram = "call_return"

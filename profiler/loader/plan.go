@@ -27,7 +27,7 @@ var planned = []struct {
 	name   string
 	action probe.Action
 }{
-	{Fixup, probe.RecordCallObject},
+	{Fixup, probe.RecordCallBinding},
 	{Relocate, probe.RecordCallObject},
 	{CallInit, probe.RecordCallObject},
 	{Init, probe.RecordCallObject},

@@ -5,19 +5,20 @@ type Action uint8
 
 // The actions. Those of calls also probe the function's return.
 const (
-	RecordMark       Action = iota // that the instruction was reached
-	RecordCheckpoint               // what the arguments of checkpoint.mark name
-	RecordGo                       // a mark with the goroutine; never with a return probe: it would crash Go
-	RecordUSDT                     // a checkpoint that a static probe's arguments name
-	RecordCall                     // a call, from entry to return
-	RecordCallObject               // … whose first argument is a struct link_map
-	RecordCallText0                // … whose first argument is a string
-	RecordCallText1                // … whose second argument is a string
-	RecordReturn                   // the end of a call whose point says that its returns are apart
+	RecordMark        Action = iota // that the instruction was reached
+	RecordCheckpoint                // what the arguments of checkpoint.mark name
+	RecordGo                        // a mark with the goroutine; never with a return probe: it would crash Go
+	RecordUSDT                      // a checkpoint that a static probe's arguments name
+	RecordCall                      // a call, from entry to return
+	RecordCallObject                // … whose first argument is a struct link_map
+	RecordCallText0                 // … whose first argument is a string
+	RecordCallText1                 // … whose second argument is a string
+	RecordCallBinding               // … that binds a symbol for the struct link_map given first, at the least cost
+	RecordReturn                    // the end of a call whose point says that its returns are apart
 )
 
 // IsCall reports whether the action records calls.
-func (a Action) IsCall() bool { return a >= RecordCall && a <= RecordCallText1 }
+func (a Action) IsCall() bool { return a >= RecordCall && a <= RecordCallBinding }
 
 // Kind is what reaching a point means.
 type Kind uint8
