@@ -18,13 +18,25 @@ import (
 	"github.com/initprof/initprof/profiler/symbolize"
 )
 
-// timed runs a program that prints a duration in nanoseconds, watched if there
-// is a tracer.
-func timed(b *testing.B, tracer *capture.Tracer, command ...string) int64 {
+// watching is how much of a probe there is.
+type watching int
+
+const (
+	unprobed watching = iota
+	trapped           // the probes are hit, and their programs find that it is none of theirs
+	recorded
+)
+
+// timed runs a program that prints a duration in nanoseconds.
+func timed(b *testing.B, tracer *capture.Tracer, how watching, command ...string) int64 {
 	b.Helper()
 	nonce := rand.Uint64()
-	if tracer != nil {
-		if err := tracer.Arm(nonce, 0); err != nil {
+	if how != unprobed {
+		armed := nonce
+		if how == trapped {
+			armed++
+		}
+		if err := tracer.Arm(armed, 0); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -35,7 +47,7 @@ func timed(b *testing.B, tracer *capture.Tracer, command ...string) int64 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if tracer != nil {
+	if how != unprobed {
 		raw, err := tracer.Stop()
 		if err != nil || raw.Losses.Total() != 0 {
 			b.Fatalf("%v, lost %+v", err, raw.Losses)
@@ -50,7 +62,7 @@ func timed(b *testing.B, tracer *capture.Tracer, command ...string) int64 {
 
 // costs reports what one hit of points costs, of n hits in a run: the least, the
 // median and the quartiles of the differences of a watched run and one without
-// probes beside it.
+// probes beside it; and the median of what the kernel's traps alone cost.
 func costs(b *testing.B, points []capture.Point, n int, unit string, command ...string) {
 	b.Helper()
 	tracer, err := capture.New(capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true})
@@ -58,15 +70,19 @@ func costs(b *testing.B, points []capture.Point, n int, unit string, command ...
 		b.Skip(err)
 	}
 	defer func() { _ = tracer.Close() }()
-	var differences []float64
+	var differences, traps []float64
 	for b.Loop() {
-		without := timed(b, nil, command...)
+		without := timed(b, tracer, unprobed, command...)
 		tracer.WatchPoints(points)
-		with := timed(b, tracer, command...)
+		trapped := timed(b, tracer, trapped, command...)
+		with := timed(b, tracer, recorded, command...)
 		tracer.WatchPoints(nil)
 		differences = append(differences, float64(with-without)/float64(n))
+		traps = append(traps, float64(trapped-without)/float64(n))
 	}
 	slices.Sort(differences)
+	slices.Sort(traps)
+	b.ReportMetric(traps[len(traps)/2], "ns/"+unit+"-traps-median")
 	for _, q := range []struct {
 		name string
 		at   int
