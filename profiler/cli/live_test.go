@@ -250,8 +250,15 @@ func TestInterruptAndKill(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1500 * time.Millisecond)
-		return c
+		// A run that is being made has a hidden name.
+		recordings := filepath.Join(dir, "."+filepath.Base(run)+"-*", "events", "*")
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			if made, _ := filepath.Glob(recordings); len(made) > 1 {
+				return c
+			}
+		}
+		t.Fatal("nothing was recorded in a minute")
+		return nil
 	}
 	run := filepath.Join(dir, "interrupted.initprof")
 	c := start(run)
