@@ -291,6 +291,7 @@ func (a *Accumulator) caveats(s *sums) []string {
 	if len(a.repaired) > 0 {
 		warnings = append(warnings, fmt.Sprintf("threads' timelines lack edges and were bridged in cold starts %s", list(a.repaired)))
 	}
+	warnings = append(warnings, s.ledger.caveats()...)
 	if len(s.otherOrder) > 0 {
 		warnings = append(warnings, fmt.Sprintf("cold starts %s pass the phases in another order than cold start %d", list(s.otherOrder), s.orderOf))
 	}

@@ -22,7 +22,8 @@ type ledgerSums struct {
 	phases        map[string]int // order of their first appearance
 	overlapped    map[string]int64
 	longest       map[string]*longTotals
-	last          *ColdStart // the only one of a report on one
+	strangers     map[string]int64 // who else held the CPU that the path waited for
+	last          *ColdStart       // the only one of a report on one
 }
 
 type cellTotals struct {
@@ -38,6 +39,7 @@ type longTotals struct {
 func newLedgerSums() ledgerSums {
 	return ledgerSums{
 		cells: map[ledger.CellKey]*cellTotals{}, phases: map[string]int{}, overlapped: map[string]int64{}, longest: map[string]*longTotals{},
+		strangers: map[string]int64{},
 	}
 }
 
@@ -182,6 +184,9 @@ func (s *ledgerSums) addSteps(c ColdStart) {
 		if own == 0 {
 			continue
 		}
+		if strings.HasSuffix(x.Behind, ledger.NotSubject) {
+			s.strangers[strings.TrimSuffix(x.Behind, ledger.NotSubject)] += own
+		}
 		step := LongStep{
 			Phase: x.Phase, Category: x.Category, State: x.State.String(), Thread: threadOf(x),
 			WaitsFor: x.WaitsFor, RunnableBehind: x.Behind, Stack: n.stack(x),
@@ -198,6 +203,30 @@ func (s *ledgerSums) addSteps(c ColdStart) {
 		}
 		last = t
 	}
+}
+
+// busyShare is the share of INIT that others may take before a report warns.
+const busyShare = 0.05
+
+// caveats warns of a machine on which the subject had to wait for others, since
+// that belongs to no work of its own although its ledger holds it.
+func (s *ledgerSums) caveats() []string {
+	var walls, taken int64
+	for _, ns := range s.walls {
+		walls += ns
+	}
+	most := ""
+	for name, ns := range s.strangers {
+		taken += ns
+		if most == "" || ns > s.strangers[most] || ns == s.strangers[most] && name < most {
+			most = name
+		}
+	}
+	if float64(taken) <= busyShare*float64(walls) {
+		return nil
+	}
+	return []string{fmt.Sprintf("the machine was busy: %.0f %% of exec → /next is waiting for a CPU that other programs held, most of all %s; an idle machine tells more",
+		100*float64(taken)/float64(walls), most)}
 }
 
 // shownSteps is how many of the longest steps a report holds.

@@ -248,6 +248,9 @@ func (w *walk) onThread(t *trace.Thread, at, floor int64, g *trace.GoroutineLife
 	return s
 }
 
+// NotSubject ends the name of who held a CPU and is none of the subject's threads.
+const NotSubject = " (not the subject)"
+
 // occupant names who held a CPU.
 func (w *walk) occupant(o *trace.Occupant) string {
 	switch {
@@ -261,7 +264,7 @@ func (w *walk) occupant(o *trace.Occupant) string {
 			return t.Label()
 		}
 	}
-	return o.Comm + " (not the subject)"
+	return o.Comm + NotSubject
 }
 
 // onGoroutine is a goroutine's segment that ends at that time.
