@@ -83,7 +83,8 @@ volatile __u64 framed_program; /* AT_ENTRY - AT_PHDR; 0: there is none */
 volatile __s64 framed_begin;   /* of the code, from AT_ENTRY */
 volatile __u64 framed_size;
 volatile __u64 callback_begin; /* of crosscall2, from the code's begin: C called it */
-volatile __u64 callback_size;
+volatile __u64 callback_size;  /* 0: there is no C */
+volatile __s32 g_in_thread;    /* of g from the thread pointer, in a program with C; 0: unknown */
 
 /* Set by the programs. */
 volatile __u32 subject_tgid; /* of the holder that announced itself */

@@ -118,7 +118,7 @@ func (w *worker) unwind(job []int) {
 		w.putBack(e, memory)
 		stack = unwind.Stack{
 			Memory: unwind.Region{Start: e.head.Start, Bytes: memory, Missing: e.head.Missing},
-			Top:    e.head.Top,
+			Top:    e.head.Top, Goroutine: e.golang,
 		}
 		takeRegisters(&stack, e.head.Registers[:])
 		pid, at := int(e.head.H.Tgid), int64(e.head.H.KtimeNs)
@@ -134,7 +134,9 @@ func (w *worker) unwind(job []int) {
 			if t == nil {
 				return unwind.Code{}, true
 			}
-			return unwind.Code{Table: t, Address: t.Address(m.Offset, address-m.Start+m.Offset)}, true
+			c := unwind.Code{Table: t, Address: t.Address(m.Offset, address-m.Start+m.Offset)}
+			c.Callback = e.golang != nil && w.callers.callback(e.head.H.Tgid, address)
+			return c, true
 		}, w.block[len(w.block):])
 		w.block = w.block[:len(w.block)+len(frames)]
 		result := unwound{frames: frames[:len(frames):len(frames)], why: why}
