@@ -5,7 +5,8 @@
  *
  *   Go → C: runtime.asmcgocall leaves two words on the thread's stack, below
  *   where the scheduler's g (g0) says that it is free: the goroutine, and how
- *   far from the end of the goroutine's stack its own frame is.
+ *   far from the end of the goroutine's stack its own frame is. The goroutine
+ *   keeps its own stack pointer in g.sched.
  *   C → Go: crosscall2 and runtime.cgocallback have their frames on the thread's
  *   stack, and say in g0 that what is below is free.
  *
@@ -18,8 +19,8 @@
 #ifndef INITPROF_CGO_H
 #define INITPROF_CGO_H
 
-/* Of runtime.g, which begins with its stack's bounds, low and high; of runtime.m
- * the first word is g0. */
+/* Of runtime.g, which begins with its stack's bounds, low and high; the first word
+ * of runtime.m is g0. */
 #define G_M 48
 #define G_SCHED_SP 56 /* right behind it */
 
@@ -54,39 +55,50 @@ static __noinline bool has_callback(__u64 framed, const __u64 *frames, __u64 las
 	return has >> 63;
 }
 
+struct go_words { /* of a g, from G_M on */
+	__u64 m;
+	__u64 sched_sp;
+};
+
+static __always_inline bool read_g(struct go_words *to, __u64 g)
+{
+	return g && !bpf_probe_read_user(to, sizeof(*to), (void *)g + G_M) && to->m;
+}
+
 /* Finds the two stacks in use, by a word that should be the thread's g; 0 if it is none. */
 static __noinline bool find_stacks(struct mixed_stack *to, __u64 g, __u64 sp, __u64 fp)
 {
-	__u64 saved[2], g0 = 0;
-	struct {
-		__u64 m, sched_sp;
-	} words;
-	struct {
-		__u64 lo, hi;
-	} stack;
+	__u64 pair[2], g0 = 0;
+	struct go_words of_g, of_other;
 
-	if (!g || bpf_probe_read_user(&words, sizeof(words), (void *)g + G_M) || !words.m ||
-	    bpf_probe_read_user(&stack, sizeof(stack), (void *)g) ||
-	    bpf_probe_read_user(&g0, sizeof(g0), (void *)words.m))
+	if (!read_g(&of_g, g) || bpf_probe_read_user(&g0, sizeof(g0), (void *)of_g.m) ||
+	    !read_g(&of_other, g0) || of_other.m != of_g.m)
 		return 0;
-	to->thread_start = sp;
 	to->g = g;
+	to->start = to->thread_start = sp;
+	if (g == g0) {
+		/* Called by a goroutine, which asmcgocall says, or on its behalf (systemstack). */
+		if (bpf_probe_read_user(pair, sizeof(pair), (void *)((of_g.sched_sp - 16) & ~15ULL)))
+			return 0;
+		to->g = pair[ASMCGOCALL_G];
+		if (!read_g(&of_other, to->g) || of_other.m != of_g.m) {
+			if (!layout.m_curg ||
+			    bpf_probe_read_user(&to->g, sizeof(__u64), (void *)of_g.m + layout.m_curg) ||
+			    !read_g(&of_other, to->g) || of_other.m != of_g.m)
+				return 0;
+		}
+		to->start = of_other.sched_sp - ASMCGOCALL_RECORD;
+	}
+	if (bpf_probe_read_user(pair, sizeof(pair), (void *)to->g)) /* its stack's bounds */
+		return 0;
 	if (g != g0) {
-		to->start = sp;
-		if (sp - stack.lo < stack.hi - stack.lo)
-			bpf_probe_read_user(&to->thread_start, sizeof(__u64), (void *)g0 + G_SCHED_SP);
+		if (sp - pair[0] < pair[1] - pair[0])
+			to->thread_start = of_other.sched_sp;
 		else /* in the vDSO, for which Go changes the stack and nothing else */
 			to->start = fp;
-	} else {
-		if (bpf_probe_read_user(saved, sizeof(saved), (void *)((words.sched_sp - 16) & ~15ULL)))
-			return 0;
-		to->g = saved[ASMCGOCALL_G];
-		if (!to->g || bpf_probe_read_user(&stack, sizeof(stack), (void *)to->g))
-			return 0;
-		to->start = stack.hi - saved[!ASMCGOCALL_G] - ASMCGOCALL_RECORD;
 	}
-	to->end = stack.hi;
-	return to->start - stack.lo < to->end - stack.lo;
+	to->end = pair[1];
+	return to->start - pair[0] < to->end - pair[0];
 }
 
 static __always_inline bool find_mixed_stack(struct mixed_stack *to, const struct pt_regs *regs)
@@ -113,7 +125,7 @@ static __always_inline bool find_mixed_stack(struct mixed_stack *to, const struc
                                                                                                              \
 		if (e) {                                                                                     \
 			fill_header(&e->h, EVENT_GO_STACK, sizeof(*e));                                      \
-			e->h.stack = stack;                                                                  \
+			e->h.stack = h->stack;                                                               \
 			e->g = from->g;                                                                      \
 			e->start = from->start;                                                              \
 			e->end = from->end;                                                                  \
@@ -124,11 +136,14 @@ static __always_inline bool find_mixed_stack(struct mixed_stack *to, const struc
 			if (bpf_probe_read_user(e + 1, size, (void *)e->start))                              \
 				e->bytes = 0;                                                                \
 			bpf_ringbuf_submit(e, wakeup());                                                     \
+		} else {                                                                                     \
+			h->stack = 0;                                                                        \
+			h->truncation = STACK_LOST;                                                          \
 		}                                                                                            \
 	})
 
-/* Copies a goroutine's stack to the copy of the thread's, of which this is the key. */
-static __noinline void copy_go_stack(const struct mixed_stack *from, __u32 stack)
+/* Copies a goroutine's stack to the copy of the thread's that h has the key of. */
+static __noinline void copy_go_stack(struct event_header *h, const struct mixed_stack *from)
 {
 	__u64 size = (from->end - from->start) & ~7ULL;
 

@@ -86,6 +86,25 @@ volatile __u64 callback_begin; /* of crosscall2, from the code's begin: C called
 volatile __u64 callback_size;  /* 0: there is no C */
 volatile __s32 g_in_thread;    /* of g from the thread pointer, in a program with C; 0: unknown */
 
+/* Where runtime.g and runtime.m keep what; bytes. */
+struct go_layout {
+	__u16 goid;
+	__u16 waitreason;
+	__u16 parent;
+	__u16 gopc;
+	__u16 startpc;
+	__u16 m;
+	__u16 sched_sp;
+	__u16 sched_pc;
+	__u16 sched_bp;
+	__u16 m_procid;
+	__u16 m_curg;
+	__u16 cheap; /* look at events: there is no uprobe */
+	__s32 tls;   /* of g from the thread pointer (amd64) */
+};
+
+volatile struct go_layout layout; /* of the subject's version of Go, set by the tracer */
+
 /* Set by the programs. */
 volatile __u32 subject_tgid; /* of the holder that announced itself */
 __u32 waiting_for_cpu;	     /* subject's threads that are runnable and not running */

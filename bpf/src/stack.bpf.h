@@ -147,7 +147,7 @@ static __noinline void copy_mixed(struct event_header *h, __u64 top, const struc
 	}
 	copy_stack(h, top, mixed.thread_start, regs);
 	if (h->stack)
-		copy_go_stack(&mixed, h->stack);
+		copy_go_stack(h, &mixed);
 }
 
 /* Whether a walk that says it is complete began and ended in code with frame pointers. */

@@ -32,7 +32,6 @@ type copiedThread struct {
 	size      int
 	end       uint64
 	following int // copies since the last complete one
-	index     int // of it in the list
 }
 
 const (
@@ -41,6 +40,8 @@ const (
 	// The copies of a thread between two complete ones are unwound by one
 	// goroutine, in their order.
 	maxFollowing = 512
+	// So many copies, of all threads, can come between the two stacks of one.
+	maxBetween = 64
 )
 
 // add keeps a record that isCopy, which may be longer than it says.
@@ -75,7 +76,6 @@ func (c *copies) add(record []byte) {
 	t.end, t.size = end, len(body)
 	copy(t.last(), body[:changed])
 	e.changed = c.keep(body[:changed])
-	t.index = len(c.list)
 	c.list = append(c.list, e)
 }
 
@@ -85,13 +85,15 @@ func (c *copies) addGo(record []byte) {
 	if err != nil || head.Bytes > uint64(len(body)) {
 		return
 	}
-	t := c.threads[head.H.Tid]
-	if t == nil || t.index >= len(c.list) || c.list[t.index].head.H.Stack != head.H.Stack {
-		return // the copy that it belongs to was lost
-	}
-	c.list[t.index].golang = &unwind.Goroutine{
-		G: head.G, End: head.End,
-		Memory: unwind.Region{Start: head.Start, Bytes: c.keep(body[:head.Bytes])},
+	// An interrupt between the two may have copied the same stack for its own event.
+	for i := len(c.list) - 1; i >= max(0, len(c.list)-maxBetween); i-- {
+		if h := &c.list[i].head.H; h.Tid == head.H.Tid && h.Stack == head.H.Stack {
+			c.list[i].golang = &unwind.Goroutine{
+				G: head.G, End: head.End,
+				Memory: unwind.Region{Start: head.Start, Bytes: c.keep(body[:head.Bytes])},
+			}
+			return
+		}
 	}
 }
 

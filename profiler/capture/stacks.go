@@ -167,6 +167,7 @@ func (u *unwinding) rewrite(records []byte) []byte {
 		room += len(u.results[i].frames) * 8
 	}
 	out := make([]byte, 0, room)
+	var mixed []byte
 	for data := aligned(records); len(data) > 0; {
 		h, _, err := body[bpf.InitprofEventHeader](data)
 		if err != nil || int(h.Size) < int(unsafe.Sizeof(*h)) || int(h.Size) > len(data) {
@@ -184,7 +185,12 @@ func (u *unwinding) rewrite(records []byte) []byte {
 			out = append(out, record...)
 			continue
 		}
-		out = u.results[i].replace(out, record)
+		if u.copies[i].golang == nil {
+			out = u.results[i].replace(out, record)
+			continue
+		}
+		mixed = u.results[i].replace(mixed[:0], record) // the leaf may be Go's
+		out = u.callers.insert(out, mixed)
 	}
 	return out
 }

@@ -46,29 +46,38 @@ var cgoARM64 = cgoFrames{
 	returns: 240, size: 248,
 }
 
-// toGo goes from runtime.asmcgocall, which C came to, to the Go code that
-// called it; ok is false where this is no such call.
-func (w *walk) toGo(g *Goroutine) (ok bool) {
-	f := w.arch.cgo
-	sp := w.regs[w.arch.sp]
-	if saved, ok := w.load(sp + f.g); !ok || saved != g.G {
-		return false
+// calledByGo tells whether the walk came from C to runtime.asmcgocall, where the
+// goroutine's stack is left. Where that was not copied, arm64 would lead astray:
+// there asmcgocall has the frame pointer of the thread's stack.
+func (w *walk) calledByGo() bool {
+	g, ok := w.load(w.regs[w.arch.sp] + w.arch.cgo.g)
+	if w.stack.Goroutine == nil {
+		return w.arch.link != 0 && ok && g != 0
 	}
-	depth, ok := w.load(sp + f.depth)
+	return ok && g == w.stack.Goroutine.G
+}
+
+// toGo goes from runtime.asmcgocall to the Go code that called it.
+func (w *walk) toGo() (end bool, why trace.Truncation) {
+	f, g := w.arch.cgo, w.stack.Goroutine
+	if g == nil {
+		return true, trace.TruncatedFrame
+	}
+	depth, ok := w.load(w.regs[w.arch.sp] + f.depth)
 	if !ok {
-		return false
+		return true, w.why
 	}
 	record := g.End - depth - f.record
 	if record < g.Memory.Start || record >= g.End {
-		return false
+		return true, trace.TruncatedFrame
 	}
 	next, ok1 := w.load(record)
 	ra, ok2 := w.load(record + 8)
 	if !ok1 || !ok2 {
-		return false
+		return true, w.why
 	}
 	w.regs[w.arch.fp], w.regs[w.arch.sp], w.at = next, record+16, ra&w.arch.addressMask
-	return true
+	return false, trace.Complete
 }
 
 // toC goes from crosscall2, which frame pointers led to, to the C code that

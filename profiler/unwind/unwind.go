@@ -131,7 +131,8 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 			exact = row.signal
 		case w.atTop():
 			return frames, trace.Complete, byCFI
-		case inGo && cameFromC && s.Goroutine != nil && w.toGo(s.Goroutine):
+		case inGo && cameFromC && w.calledByGo():
+			end, why = w.toGo()
 		case inGo && code.Callback && n > 0:
 			end, why = w.toC(space)
 		case code.Table != nil && !inGo && w.byCall(n == 0, space):
@@ -190,7 +191,10 @@ func (w *walk) register(n uint64) uint64 {
 func (w *walk) load(address uint64) (uint64, bool) {
 	m := &w.stack.Memory
 	if g := w.stack.Goroutine; g != nil && address >= g.Memory.Start && address < g.End {
-		m = &g.Memory
+		if m = &g.Memory; len(m.Bytes) == 0 {
+			w.why = trace.TruncatedPage
+			return 0, false
+		}
 	}
 	offset := address - m.Start
 	switch {
