@@ -25,11 +25,11 @@
 #define G_SCHED_SP 56 /* right behind it */
 
 #if defined(__TARGET_ARCH_x86)
-#define ASMCGOCALL_G 1	    /* which of the two words it is */
-#define ASMCGOCALL_RECORD 0 /* from its stack pointer down to its frame record */
+#define ASMCGOCALL_G 1 /* which of the two words it is */
+#define RECORD_BELOW 0 /* how far below the stack pointer Go's frame records may be */
 #else
 #define ASMCGOCALL_G 0
-#define ASMCGOCALL_RECORD 8
+#define RECORD_BELOW 8
 #endif
 
 struct mixed_stack {
@@ -75,7 +75,7 @@ static __noinline bool find_stacks(struct mixed_stack *to, __u64 g, __u64 sp, __
 	    !read_g(&of_other, g0) || of_other.m != of_g.m)
 		return 0;
 	to->g = g;
-	to->start = to->thread_start = sp;
+	to->start = to->thread_start = sp - RECORD_BELOW;
 	if (g == g0) {
 		/* Called by a goroutine, which asmcgocall says, or on its behalf (systemstack). */
 		if (bpf_probe_read_user(pair, sizeof(pair), (void *)((of_g.sched_sp - 16) & ~15ULL)))
@@ -87,7 +87,7 @@ static __noinline bool find_stacks(struct mixed_stack *to, __u64 g, __u64 sp, __
 			    !read_g(&of_other, to->g) || of_other.m != of_g.m)
 				return 0;
 		}
-		to->start = of_other.sched_sp - ASMCGOCALL_RECORD;
+		to->start = of_other.sched_sp - RECORD_BELOW;
 	}
 	if (bpf_probe_read_user(pair, sizeof(pair), (void *)to->g)) /* its stack's bounds */
 		return 0;

@@ -330,7 +330,11 @@ func (w *walk) byFramePointer(kept bool, space Space) (end bool, why trace.Trunc
 		return true, trace.Complete
 	}
 	// Go's frame pointers may lead to another stack, which lies elsewhere.
-	if fp&7 != 0 || fp < w.regs[w.arch.sp] && !(kept && w.stack.Goroutine != nil) {
+	low := w.regs[w.arch.sp]
+	if kept {
+		low -= w.arch.cgo.record
+	}
+	if fp&7 != 0 || fp < low && !(kept && w.stack.Goroutine != nil) {
 		return true, failed
 	}
 	next, ok := w.load(fp)
