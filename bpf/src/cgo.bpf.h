@@ -93,7 +93,7 @@ static __noinline bool find_stacks(struct mixed_stack *to, __u64 g, __u64 sp, __
 		return 0;
 	if (g != g0) {
 		if (sp - pair[0] < pair[1] - pair[0])
-			to->thread_start = of_other.sched_sp;
+			to->thread_start = of_other.sched_sp - RECORD_BELOW;
 		else /* in the vDSO, for which Go changes the stack and nothing else */
 			to->start = fp;
 	}

@@ -213,6 +213,10 @@ func (r *unwound) replace(out, record []byte) []byte {
 		head.UserFrames, head.Truncation, head.Caller = uint8(len(r.frames)), uint8(r.why), r.caller
 	} else { // the frame pointers led further
 		out = append(out, record[fixed:len(record)-len(kernel)]...)
+		if h.Truncation == uint8(trace.Complete) { // BPF did not trust it
+			head = (*bpf.InitprofEventHeader)(unsafe.Pointer(&out[at]))
+			head.Truncation = uint8(r.why)
+		}
 	}
 	out = append(out, kernel...)
 	head = (*bpf.InitprofEventHeader)(unsafe.Pointer(&out[at]))

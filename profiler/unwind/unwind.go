@@ -120,7 +120,7 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 		exact = false
 		inGo := code.Table != nil && code.Table.goABI
 		cameFromC := fromC
-		fromC = !inGo
+		fromC = row != nil || !inGo // a program of Go has C in the same object
 		switch {
 		case row == &trampoline:
 			end, why = w.bySignal()
@@ -340,7 +340,7 @@ func (w *walk) byFramePointer(kept bool, space Space) (end bool, why trace.Trunc
 	next, ok := w.load(fp)
 	ra, ok2 := w.load(fp + 8)
 	if !ok || !ok2 {
-		if kept && (w.why == trace.TruncatedCopy || w.why == trace.TruncatedPage) {
+		if kept && w.stack.Goroutine != nil && (w.why == trace.TruncatedCopy || w.why == trace.TruncatedPage) {
 			failed = w.why
 		}
 		return true, failed
