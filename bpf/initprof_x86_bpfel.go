@@ -80,6 +80,15 @@ type InitprofEventFork struct {
 	ChildTid  uint32
 }
 
+type InitprofEventGoStack struct {
+	_     structs.HostLayout
+	H     InitprofEventHeader
+	G     uint64
+	Start uint64
+	End   uint64
+	Bytes uint64
+}
+
 type InitprofEventGoroutine struct {
 	_       structs.HostLayout
 	H       InitprofEventHeader
@@ -130,6 +139,7 @@ const (
 	InitprofEventKindEVENT_CALL_TEXT InitprofEventKind = 14
 	InitprofEventKindEVENT_GOROUTINE InitprofEventKind = 24
 	InitprofEventKindEVENT_STACK     InitprofEventKind = 15
+	InitprofEventKindEVENT_GO_STACK  InitprofEventKind = 25
 )
 
 type InitprofEventMapping struct {
@@ -331,8 +341,9 @@ type InitprofSampleRecord struct {
 type InitprofStackLimits uint32
 
 const (
-	InitprofStackLimitsSTACK_PIECE    InitprofStackLimits = 1024
-	InitprofStackLimitsMAX_STACK_COPY InitprofStackLimits = 65536
+	InitprofStackLimitsSTACK_PIECE       InitprofStackLimits = 1024
+	InitprofStackLimitsMAX_STACK_COPY    InitprofStackLimits = 65536
+	InitprofStackLimitsMAX_GO_STACK_COPY InitprofStackLimits = 32768
 )
 
 type InitprofSwitchRecord struct {
@@ -487,6 +498,7 @@ const (
 	InitprofVarFramedProgram       = "framed_program"
 	InitprofVarFramedSize          = "framed_size"
 	InitprofVarFreshParking        = "fresh_parking"
+	InitprofVarG_inThread          = "g_in_thread"
 	InitprofVarGoTypes             = "go_types"
 	InitprofVarLayout              = "layout"
 	InitprofVarNonce               = "nonce"
@@ -615,6 +627,7 @@ type InitprofVariableSpecs struct {
 	FramedProgram    *ebpf.VariableSpec `ebpf:"framed_program"`
 	FramedSize       *ebpf.VariableSpec `ebpf:"framed_size"`
 	FreshParking     *ebpf.VariableSpec `ebpf:"fresh_parking"`
+	G_inThread       *ebpf.VariableSpec `ebpf:"g_in_thread"`
 	GoTypes          *ebpf.VariableSpec `ebpf:"go_types"`
 	Layout           *ebpf.VariableSpec `ebpf:"layout"`
 	Nonce            *ebpf.VariableSpec `ebpf:"nonce"`
@@ -692,6 +705,7 @@ type InitprofVariables struct {
 	FramedProgram    *ebpf.Variable `ebpf:"framed_program"`
 	FramedSize       *ebpf.Variable `ebpf:"framed_size"`
 	FreshParking     *ebpf.Variable `ebpf:"fresh_parking"`
+	G_inThread       *ebpf.Variable `ebpf:"g_in_thread"`
 	GoTypes          *ebpf.Variable `ebpf:"go_types"`
 	Layout           *ebpf.Variable `ebpf:"layout"`
 	Nonce            *ebpf.Variable `ebpf:"nonce"`

@@ -26,6 +26,7 @@ enum event_kind {
 	EVENT_CALL_TEXT = 14, /* the string given to a call; ktime_ns is the call's */
 	EVENT_GOROUTINE = 24, /* a goroutine went from one status to another */
 	EVENT_STACK = 15,     /* registers and the stack's top; never leaves the tracer */
+	EVENT_GO_STACK = 25,  /* a goroutine's stack to it; neither does that */
 };
 
 #define MAX_USER_FRAMES 127 /* by frame pointer; the tracer's own unwinding gives up to 255 */
@@ -228,9 +229,20 @@ struct event_stack {
 	__u64 missing;			  /* bit i: STACK_PIECE bytes at i * STACK_PIECE could not be read */
 };
 
+/* Written behind an EVENT_STACK with the same key, where the stack goes on, or
+ * began, on a goroutine's own. Its copy follows. */
+struct event_go_stack {
+	struct event_header h; /* stack: the key */
+	__u64 g;
+	__u64 start; /* address of the first byte behind */
+	__u64 end;   /* where the goroutine's stack begins */
+	__u64 bytes; /* copied; 0: it could not be read */
+};
+
 enum stack_limits {
 	STACK_PIECE = 1024,
 	MAX_STACK_COPY = 65536,
+	MAX_GO_STACK_COPY = 32768,
 };
 
 _Static_assert(sizeof(struct event_header) == 40, "event_header");
@@ -247,5 +259,6 @@ _Static_assert(sizeof(struct event_mark) == 72, "event_mark");
 _Static_assert(sizeof(struct event_call) == 128, "event_call");
 _Static_assert(sizeof(struct event_mapping) == 96, "event_mapping");
 _Static_assert(sizeof(struct event_goroutine) == 88, "event_goroutine");
+_Static_assert(sizeof(struct event_go_stack) == 72, "event_go_stack");
 
 #endif

@@ -21,25 +21,6 @@ enum go_status {
 	GO_PREEMPTED = 9,
 };
 
-/* Where runtime.g and runtime.m keep what; bytes. */
-struct go_layout {
-	__u16 goid;
-	__u16 waitreason;
-	__u16 parent;
-	__u16 gopc;
-	__u16 startpc;
-	__u16 m;
-	__u16 sched_sp;
-	__u16 sched_pc;
-	__u16 sched_bp;
-	__u16 m_procid;
-	__u16 m_curg;
-	__u16 cheap; /* look at events: there is no uprobe */
-	__s32 tls;   /* of g from the thread pointer (amd64) */
-};
-
-volatile struct go_layout layout; /* of the subject's version of Go, set by the tracer */
-
 struct parking {
 	struct event_goroutine e;
 	__u64 frames[MAX_FRAMES];

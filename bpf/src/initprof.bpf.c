@@ -11,6 +11,7 @@
 #include "events.h"
 #include "core_fixes.bpf.h"
 #include "maps.bpf.h"
+#include "cgo.bpf.h"
 #include "stack.bpf.h"
 #include "goroutines.bpf.h"
 #include "syscalls.bpf.h"
@@ -30,6 +31,7 @@ const struct {
 	struct event_mapping mapping;
 	struct event_goroutine goroutine;
 	struct event_stack stack;
+	struct event_go_stack go_stack;
 	enum event_kind kind;
 	enum counter counter;
 	enum truncation truncation;

@@ -58,6 +58,7 @@ struct pt_regs {
 #define REGS_ARG5(r) ((r)->r9)
 #define REGS_RETURN(r) ((r)->ax)
 #define REGS_GO_G(r) ((r)->r14) /* Go's ABIInternal */
+#define THREAD_POINTER(task) BPF_CORE_READ(task, thread.fsbase)
 #define RETURN_ON_STACK 1
 #define RETURN_POPS 8 /* bytes that a return takes off the stack */
 
@@ -100,6 +101,7 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define REGS_ARG5(r) ((r)->regs[5])
 #define REGS_RETURN(r) ((r)->regs[0])
 #define REGS_GO_G(r) ((r)->regs[28]) /* Go's ABIInternal */
+#define THREAD_POINTER(task) BPF_CORE_READ(task, thread.uw.tp_value)
 #define RETURN_ON_STACK 0
 #define RETURN_POPS 0
 
@@ -197,6 +199,9 @@ struct pid {
 
 struct thread_struct {
 	unsigned long fsbase; /* x86 */
+	struct {
+		unsigned long tp_value;
+	} uw; /* arm64 */
 } core;
 
 struct task_struct {

@@ -83,7 +83,27 @@ volatile __u64 framed_program; /* AT_ENTRY - AT_PHDR; 0: there is none */
 volatile __s64 framed_begin;   /* of the code, from AT_ENTRY */
 volatile __u64 framed_size;
 volatile __u64 callback_begin; /* of crosscall2, from the code's begin: C called it */
-volatile __u64 callback_size;
+volatile __u64 callback_size;  /* 0: there is no C */
+volatile __s32 g_in_thread;    /* of g from the thread pointer, in a program with C; 0: unknown */
+
+/* Where runtime.g and runtime.m keep what; bytes. */
+struct go_layout {
+	__u16 goid;
+	__u16 waitreason;
+	__u16 parent;
+	__u16 gopc;
+	__u16 startpc;
+	__u16 m;
+	__u16 sched_sp;
+	__u16 sched_pc;
+	__u16 sched_bp;
+	__u16 m_procid;
+	__u16 m_curg;
+	__u16 cheap; /* look at events: there is no uprobe */
+	__s32 tls;   /* of g from the thread pointer (amd64) */
+};
+
+volatile struct go_layout layout; /* of the subject's version of Go, set by the tracer */
 
 /* Set by the programs. */
 volatile __u32 subject_tgid; /* of the holder that announced itself */

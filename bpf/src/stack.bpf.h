@@ -69,10 +69,9 @@ static __always_inline __u64 read_pieces(void *to, __u64 limit, __u64 from)
 }
 
 /* Fills an EVENT_STACK that has room for limit bytes, of which it takes size. */
-static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64 size, __u64 top,
+static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64 size, __u64 top, __u64 sp,
 				       const struct pt_regs *regs)
 {
-	__u64 sp = REGS_SP(regs) & ~7ULL;
 	void *bytes = e + 1;
 
 	fill_header(&e->h, EVENT_STACK, 0);
@@ -100,7 +99,7 @@ static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64
 		struct event_stack *e = bpf_ringbuf_reserve(&events, sizeof(*e) + (limit), 0);               \
                                                                                                              \
 		if (e) {                                                                                     \
-			fill_stack(e, limit, size, top, regs);                                               \
+			fill_stack(e, limit, size, top, sp, regs);                                           \
 			h->stack = e->h.stack;                                                               \
 			bpf_ringbuf_submit(e, wakeup());                                                     \
 		} else {                                                                                     \
@@ -112,11 +111,12 @@ static __always_inline void fill_stack(struct event_stack *e, __u64 limit, __u64
 #define OTHER_STACK_COPY 8192
 #define MAX_THREAD_STACK (64 << 20)
 
-static __noinline void copy_stack(struct event_header *h, __u64 top, const struct pt_regs *regs)
+/* Copies the stack from sp on, which is that of regs unless Go was called by C. */
+static __noinline void copy_stack(struct event_header *h, __u64 top, __u64 sp, const struct pt_regs *regs)
 {
-	__u64 sp = REGS_SP(regs) & ~7ULL;
 	__u64 size = OTHER_STACK_COPY;
 
+	sp &= ~7ULL;
 	if (top - sp < MAX_STACK_COPY)
 		size = (top - sp + 7) & ~7ULL;
 	else if (top > sp && top - sp < MAX_THREAD_STACK)
@@ -134,6 +134,20 @@ static __noinline void copy_stack(struct event_header *h, __u64 top, const struc
 		COPY_STACK(16384);
 	else
 		COPY_STACK(MAX_STACK_COPY);
+}
+
+/* Copies a stack of a program in which Go and C call each other. */
+static __noinline void copy_mixed(struct event_header *h, __u64 top, const struct pt_regs *regs)
+{
+	struct mixed_stack mixed = {};
+
+	if (!find_mixed_stack(&mixed, regs)) {
+		copy_stack(h, top, REGS_SP(regs), regs);
+		return;
+	}
+	copy_stack(h, top, mixed.thread_start, regs);
+	if (h->stack)
+		copy_go_stack(h, &mixed);
 }
 
 /* Whether a walk that says it is complete began and ended in code with frame pointers. */
@@ -205,11 +219,10 @@ static __always_inline void walk_user(struct event_header *h, __u64 *frames, str
 	/* Without callbacks there is no C: the vDSO and uprobes' trampolines keep the pointer. */
 	if (t->framed && (!callback_size || is_framed(t->framed, frames[0]))) {
 		walk_frame_pointers(h, frames, c, regs);
-		n = h->user_frames - 1;
-		barrier_var(n);
+		/* From memory: the verifier follows what comes once for each value that it knows. */
+		n = *(volatile __u8 *)&h->user_frames - 1;
 		if (h->truncation == STACK_COMPLETE && n < MAX_USER_FRAMES &&
-		    is_framed(t->framed, frames[n]) &&
-		    frames[n] - t->framed - callback_begin >= callback_size)
+		    is_framed(t->framed, frames[n]) && !(callback_size && has_callback(t->framed, frames, n)))
 			return;
 	}
 	/* Nothing of the thread runs, and moves its stack, in a system call. */
@@ -217,7 +230,10 @@ static __always_inline void walk_user(struct event_header *h, __u64 *frames, str
 		h->stack = t->stack;
 		return;
 	}
-	copy_stack(h, t->stack_top, regs);
+	if (t->framed && callback_size)
+		copy_mixed(h, t->stack_top, regs);
+	else
+		copy_stack(h, t->stack_top, REGS_SP(regs), regs);
 	if (t->syscall_nr >= 0)
 		t->stack = h->stack;
 }

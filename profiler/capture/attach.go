@@ -236,5 +236,6 @@ func (t *Tracer) TrustFramePointers(f probe.Framed) error {
 	return t.set(map[string]any{
 		"framed_program": f.Program, "framed_begin": f.Begin, "framed_size": f.Size,
 		"callback_begin": f.CallbackBegin, "callback_size": f.CallbackSize,
+		"g_in_thread": f.GInThread,
 	})
 }

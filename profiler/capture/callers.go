@@ -57,6 +57,12 @@ func (c *callers) insert(out, record []byte) []byte {
 	return out
 }
 
+// callback tells whether an address is in crosscall2, through which C calls Go.
+func (c *callers) callback(pid uint32, address uint64) bool {
+	entry, ok := c.entries[pid]
+	return ok && address-entry-uint64(c.framed.Begin)-c.framed.CallbackBegin < c.framed.CallbackSize
+}
+
 // frameless tells whether code at an address has no frame and caller is code.
 func (c *callers) frameless(pid uint32, address, caller uint64) bool {
 	entry, ok := c.entries[pid]

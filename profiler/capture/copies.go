@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/initprof/initprof/bpf"
+	"github.com/initprof/initprof/profiler/unwind"
 )
 
 // copies holds the copied stacks of a cold start until they are unwound. They
@@ -17,9 +18,10 @@ type copies struct {
 	block   []byte                   // room for what changed
 }
 
-// copied is one EVENT_STACK.
+// copied is one EVENT_STACK, with the EVENT_GO_STACK that may belong to it.
 type copied struct {
 	head     bpf.InitprofEventStack
+	golang   *unwind.Goroutine
 	changed  []byte // the begin of the copy; the rest is as in the thread's last
 	complete bool   // changed is all of it
 }
@@ -38,10 +40,16 @@ const (
 	// The copies of a thread between two complete ones are unwound by one
 	// goroutine, in their order.
 	maxFollowing = 512
+	// So many copies, of all threads, can come between the two stacks of one.
+	maxBetween = 64
 )
 
-// add keeps an EVENT_STACK record, which may be longer than it says.
+// add keeps a record that isCopy, which may be longer than it says.
 func (c *copies) add(record []byte) {
+	if bpf.InitprofEventKind(record[0]) == bpf.InitprofEventKindEVENT_GO_STACK {
+		c.addGo(record)
+		return
+	}
 	head, body, err := body[bpf.InitprofEventStack](record)
 	if err != nil || head.Bytes > uint64(len(body)) || head.Bytes > maxStackCopy {
 		return // its event will miss it
@@ -67,13 +75,37 @@ func (c *copies) add(record []byte) {
 	}
 	t.end, t.size = end, len(body)
 	copy(t.last(), body[:changed])
-	if len(c.block) < changed {
-		c.block = make([]byte, max(copiesBlock, changed))
-	}
-	e.changed = c.block[:changed:changed]
-	c.block = c.block[changed:]
-	copy(e.changed, body)
+	e.changed = c.keep(body[:changed])
 	c.list = append(c.list, e)
+}
+
+// addGo keeps an EVENT_GO_STACK with the copy of the thread's stack before it.
+func (c *copies) addGo(record []byte) {
+	head, body, err := body[bpf.InitprofEventGoStack](record)
+	if err != nil || head.Bytes > uint64(len(body)) {
+		return
+	}
+	// An interrupt between the two may have copied the same stack for its own event.
+	for i := len(c.list) - 1; i >= max(0, len(c.list)-maxBetween); i-- {
+		if h := &c.list[i].head.H; h.Tid == head.H.Tid && h.Stack == head.H.Stack {
+			c.list[i].golang = &unwind.Goroutine{
+				G: head.G, End: head.End,
+				Memory: unwind.Region{Start: head.Start, Bytes: c.keep(body[:head.Bytes])},
+			}
+			return
+		}
+	}
+}
+
+// keep copies bytes that the ring buffer will overwrite.
+func (c *copies) keep(b []byte) []byte {
+	if len(c.block) < len(b) {
+		c.block = make([]byte, max(copiesBlock, len(b)))
+	}
+	kept := c.block[:len(b):len(b)]
+	c.block = c.block[len(b):]
+	copy(kept, b)
+	return kept
 }
 
 // last is the last copy.
@@ -103,9 +135,13 @@ func commonSuffix(a, b []byte) int {
 	return n - at
 }
 
-// isCopy tells an EVENT_STACK from the records that are kept.
+// isCopy tells records of stacks from those that a recording holds.
 func isCopy(record []byte) bool {
-	return len(record) >= int(unsafe.Sizeof(bpf.InitprofEventStack{})) && bpf.InitprofEventKind(record[0]) == bpf.InitprofEventKindEVENT_STACK
+	if len(record) == 0 {
+		return false
+	}
+	kind := bpf.InitprofEventKind(record[0])
+	return kind == bpf.InitprofEventKindEVENT_STACK || kind == bpf.InitprofEventKindEVENT_GO_STACK
 }
 
 // bytesOf is a value of a record as it lies in memory.

@@ -118,7 +118,7 @@ func (w *worker) unwind(job []int) {
 		w.putBack(e, memory)
 		stack = unwind.Stack{
 			Memory: unwind.Region{Start: e.head.Start, Bytes: memory, Missing: e.head.Missing},
-			Top:    e.head.Top,
+			Top:    e.head.Top, Goroutine: e.golang,
 		}
 		takeRegisters(&stack, e.head.Registers[:])
 		pid, at := int(e.head.H.Tgid), int64(e.head.H.KtimeNs)
@@ -134,7 +134,9 @@ func (w *worker) unwind(job []int) {
 			if t == nil {
 				return unwind.Code{}, true
 			}
-			return unwind.Code{Table: t, Address: t.Address(m.Offset, address-m.Start+m.Offset)}, true
+			c := unwind.Code{Table: t, Address: t.Address(m.Offset, address-m.Start+m.Offset)}
+			c.Callback = e.golang != nil && w.callers.callback(e.head.H.Tgid, address)
+			return c, true
 		}, w.block[len(w.block):])
 		w.block = w.block[:len(w.block)+len(frames)]
 		result := unwound{frames: frames[:len(frames):len(frames)], why: why}
@@ -165,6 +167,7 @@ func (u *unwinding) rewrite(records []byte) []byte {
 		room += len(u.results[i].frames) * 8
 	}
 	out := make([]byte, 0, room)
+	var mixed []byte
 	for data := aligned(records); len(data) > 0; {
 		h, _, err := body[bpf.InitprofEventHeader](data)
 		if err != nil || int(h.Size) < int(unsafe.Sizeof(*h)) || int(h.Size) > len(data) {
@@ -182,7 +185,12 @@ func (u *unwinding) rewrite(records []byte) []byte {
 			out = append(out, record...)
 			continue
 		}
-		out = u.results[i].replace(out, record)
+		if u.copies[i].golang == nil {
+			out = u.results[i].replace(out, record)
+			continue
+		}
+		mixed = u.results[i].replace(mixed[:0], record) // the leaf may be Go's
+		out = u.callers.insert(out, mixed)
 	}
 	return out
 }
@@ -205,6 +213,10 @@ func (r *unwound) replace(out, record []byte) []byte {
 		head.UserFrames, head.Truncation, head.Caller = uint8(len(r.frames)), uint8(r.why), r.caller
 	} else { // the frame pointers led further
 		out = append(out, record[fixed:len(record)-len(kernel)]...)
+		if h.Truncation == uint8(trace.Complete) { // BPF did not trust it
+			head = (*bpf.InitprofEventHeader)(unsafe.Pointer(&out[at]))
+			head.Truncation = uint8(r.why)
+		}
 	}
 	out = append(out, kernel...)
 	head = (*bpf.InitprofEventHeader)(unsafe.Pointer(&out[at]))

@@ -56,6 +56,7 @@ type Framed struct {
 	Size          uint64
 	CallbackBegin uint64 // of crosscall2, through which C calls Go, from Begin on
 	CallbackSize  uint64
+	GInThread     int32 // of g from the thread pointer in a program with C code; 0: not known
 	// Frameless tells whether code has no frame, so that its caller's address is
 	// at the stack's top or in the link register; from the entry on.
 	Frameless func(fromEntry int64) bool
@@ -108,7 +109,7 @@ func (p Program) Framed() Framed {
 		Frameless: func(fromEntry int64) bool { return p.Object.Frameless(p.Entry + uint64(fromEntry)) },
 	}
 	if address, size, ok := p.Object.LookupFunc("crosscall2"); ok && address >= text {
-		f.CallbackBegin, f.CallbackSize = address-text, size
+		f.CallbackBegin, f.CallbackSize, f.GInThread = address-text, size, p.gInThread()
 	}
 	return f
 }

@@ -11,6 +11,7 @@ type arch struct {
 	trampoline   []byte // the instructions that a signal handler returns to
 	signalFrame  uint64 // from sp in the trampoline to the saved registers
 	signalLayout func(w *walk, base uint64) bool
+	cgo          *cgoFrames
 }
 
 var amd64 = arch{
@@ -18,6 +19,7 @@ var amd64 = arch{
 	trampoline:   []byte{0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}, // mov $__NR_rt_sigreturn,%rax; syscall
 	signalFrame:  40,                                                // ucontext.uc_mcontext
 	signalLayout: amd64Signal,
+	cgo:          &cgoAMD64,
 }
 
 var arm64 = arch{
@@ -25,6 +27,7 @@ var arm64 = arch{
 	trampoline:   []byte{0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4}, // mov x8,#__NR_rt_sigreturn; svc #0
 	signalFrame:  128 + 176,                                              // siginfo, then ucontext.uc_mcontext
 	signalLayout: arm64Signal,
+	cgo:          &cgoARM64,
 }
 
 // isBehindCall tells whether the instruction before an address is a call.

@@ -22,6 +22,7 @@ type Stack struct {
 	Registers [32]uint64 // by their DWARF numbers; x86-64 has 16
 	Memory    Region     // from the stack pointer on
 	Top       uint64     // where the thread's stack begins; 0: unknown
+	Goroutine *Goroutine // whose stack it goes on to; nil: there is none
 }
 
 // Caller is where the leaf's caller lies at a function's first instruction, and
@@ -39,6 +40,8 @@ func (s *Stack) Caller(goarch string) uint64 {
 type Code struct {
 	Table   *Table // nil: it could not be read
 	Address uint64 // in the object's virtual addresses
+	// Callback says that it is crosscall2, through which C called Go.
+	Callback bool
 }
 
 // Space tells what lies at an address of the process; ok is false where no
@@ -90,7 +93,7 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 	if goarch == "arm64" {
 		w.arch = &arm64
 	}
-	exact := true
+	exact, fromC := true, false
 	for n := 0; ; n++ {
 		at := w.at & w.arch.addressMask
 		if n == 0 || !exact {
@@ -115,6 +118,9 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 		}
 		var end bool
 		exact = false
+		inGo := code.Table != nil && code.Table.goABI
+		cameFromC := fromC
+		fromC = row != nil || !inGo // a program of Go has C in the same object
 		switch {
 		case row == &trampoline:
 			end, why = w.bySignal()
@@ -125,9 +131,13 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 			exact = row.signal
 		case w.atTop():
 			return frames, trace.Complete, byCFI
-		case code.Table != nil && !code.Table.goABI && w.byCall(n == 0, space):
+		case inGo && cameFromC && w.calledByGo():
+			end, why = w.toGo()
+		case inGo && code.Callback && n > 0:
+			end, why = w.toC(space)
+		case code.Table != nil && !inGo && w.byCall(n == 0, space):
 		default:
-			end, why = w.byFramePointer(code.Table != nil && code.Table.goABI, space)
+			end, why = w.byFramePointer(inGo, space)
 		}
 		if end {
 			return frames, why, byCFI
@@ -180,6 +190,12 @@ func (w *walk) register(n uint64) uint64 {
 // load reads a word of the copied memory; w.why says why it cannot.
 func (w *walk) load(address uint64) (uint64, bool) {
 	m := &w.stack.Memory
+	if g := w.stack.Goroutine; g != nil && address >= g.Memory.Start && address < g.End {
+		if m = &g.Memory; len(m.Bytes) == 0 {
+			w.why = trace.TruncatedPage
+			return 0, false
+		}
+	}
 	offset := address - m.Start
 	switch {
 	case address < m.Start:
@@ -313,12 +329,20 @@ func (w *walk) byFramePointer(kept bool, space Space) (end bool, why trace.Trunc
 	if kept && fp == 0 {
 		return true, trace.Complete
 	}
-	if fp&7 != 0 || fp < w.regs[w.arch.sp] {
+	// Go's frame pointers may lead to another stack, which lies elsewhere.
+	low := w.regs[w.arch.sp]
+	if kept {
+		low -= w.arch.cgo.record
+	}
+	if fp&7 != 0 || fp < low && !(kept && w.stack.Goroutine != nil) {
 		return true, failed
 	}
 	next, ok := w.load(fp)
 	ra, ok2 := w.load(fp + 8)
 	if !ok || !ok2 {
+		if kept && w.stack.Goroutine != nil && (w.why == trace.TruncatedCopy || w.why == trace.TruncatedPage) {
+			failed = w.why
+		}
 		return true, failed
 	}
 	if ra &= w.arch.addressMask; ra == 0 && kept {
