@@ -1,10 +1,12 @@
 package cli_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -110,22 +112,68 @@ func readTrace(t *testing.T, path string) {
 	}
 }
 
-// What is no Go program is recorded without goroutines, and the report says so.
-func TestGoroutinesOfNoGoProgram(t *testing.T) {
+// Where goroutines cannot be seen everything else is recorded, and the report
+// says why: of a program of C, of an unknown Go, and of a Go that is another than
+// it says, so that what is known of its version fails the check.
+func TestGoroutinesThatCannotBeSeen(t *testing.T) {
 	needRoot(t)
-	path := subjects.Build(t, subjects.Extension)
-	run := filepath.Join(t.TempDir(), "c.initprof")
-	if code, _, errOut := initprof("record", "-q", "-n", "1", "--untraced", "0", "-o", run, "--", path); code != 0 {
-		t.Fatalf("exit code %d\n%s", code, errOut)
+	stripped := func(version string) func(*testing.T) string {
+		return func(t *testing.T) string { return withVersion(t, subjects.Build(t, subjects.GoStripped), version) }
 	}
-	r := report(t, run)
-	if r.Goroutines != nil || len(r.Syscalls) == 0 {
-		t.Errorf("%d goroutines, %d system calls", len(r.Goroutines), len(r.Syscalls))
+	for _, c := range []struct {
+		name, reason string
+		build        func(*testing.T) string
+	}{
+		{"no Go", "no Go program", func(t *testing.T) string { return subjects.Build(t, subjects.Extension) }},
+		{"unknown version", `this program is of "go1.99`, stripped("go1.99")},
+		{"another layout", "the table of Go 1.24, are not this program's", stripped("go1.24")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			run := filepath.Join(t.TempDir(), "x.initprof")
+			if code, _, errOut := initprof("record", "-q", "-n", "2", "--untraced", "0", "-o", run, "--", c.build(t)); code != 0 {
+				t.Fatalf("exit code %d\n%s", code, errOut)
+			}
+			r := report(t, run)
+			if r.Goroutines != nil {
+				t.Errorf("%d goroutines are told", len(r.Goroutines))
+			}
+			if len(r.Syscalls) == 0 || r.Faults == nil || len(r.Threads) == 0 || len(r.Ledger.Cells) == 0 || len(phases(r)) < 3 {
+				t.Errorf("not everything else was recorded: %d system calls, faults %+v, %d threads, phases %v", len(r.Syscalls), r.Faults, len(r.Threads), phases(r))
+			}
+			if n := r.Runs[0].LostEvents; n == nil || *n != 0 {
+				t.Errorf("lost events: %v", n)
+			}
+			told := false
+			for _, p := range r.Probes {
+				told = told || p.Name == "goroutines" && p.Status == analysis.ProbeUnavailable && strings.Contains(p.Reason, c.reason)
+			}
+			if !told {
+				t.Errorf("%q does not stand in %+v", c.reason, r.Probes)
+			}
+			if code, out, _ := initprof("report", run); code != 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), c.reason) {
+				t.Errorf("exit code %d, and %q does not stand in\n%s", code, c.reason, out)
+			}
+		})
 	}
-	for _, p := range r.Probes {
-		if p.Name == "goroutines" && p.Status == analysis.ProbeUnavailable && strings.Contains(p.Reason, "no Go program") {
-			return
-		}
+}
+
+// withVersion copies a Go program and lets it say that it is of another release.
+func withVersion(t *testing.T, path, version string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf("no reason in %+v", r.Probes)
+	own := runtime.Version()[:len("go1.26")]
+	if own == version {
+		t.Fatalf("tests run with %s: choose another release", own)
+	}
+	if !bytes.Contains(b, []byte(own+".")) {
+		t.Fatalf("%s does not say that it is of %s", path, own)
+	}
+	changed := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(changed, bytes.ReplaceAll(b, []byte(own+"."), []byte(version+".")), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return changed
 }
