@@ -74,6 +74,7 @@ struct event_syscall {
 	__s64 ret;
 	__u32 nr;
 	__u32 pad;
+	/* Of connect and accept [4] is the near end, [5] the far one: address << 16 | port. */
 	__u64 args[6];
 };
 

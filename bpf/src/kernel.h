@@ -65,6 +65,8 @@ struct pt_regs {
 #define NR_WRITE 1
 #define NR_OPEN 2
 #define NR_WRITEV 20
+#define NR_CONNECT 42
+#define NR_ACCEPT 43
 #define NR_SENDTO 44
 #define NR_SENDMSG 46
 #define NR_EXECVE 59
@@ -73,6 +75,7 @@ struct pt_regs {
 #define NR_GETPPID 110
 #define NR_OPENAT 257
 #define NR_READLINKAT 267
+#define NR_ACCEPT4 288
 #define NR_SENDMMSG 307
 #define NR_URETPROBE 335 /* how return probes come back since 6.11 … */
 #define NR_UPROBE 336	 /* … and optimised entry probes since 6.18 */
@@ -110,9 +113,12 @@ struct pt_regs { /* begins with struct user_pt_regs, which is ABI */
 #define NR_WRITEV 66
 #define NR_READLINKAT 78
 #define NR_GETPPID 173
+#define NR_ACCEPT 202
+#define NR_CONNECT 203
 #define NR_SENDTO 206
 #define NR_SENDMSG 211
 #define NR_EXECVE 221
+#define NR_ACCEPT4 242
 #define NR_SENDMMSG 269
 #define NR_EXECVEAT 281
 #define NR_OPENAT2 437
@@ -175,9 +181,12 @@ struct in6_addr {
 
 struct sock_common {
 	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
+	__u16 skc_num;
 	unsigned short skc_family;
 	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 } core;
 
 struct sock {

@@ -61,14 +61,13 @@ static __always_inline void emit_path(__u32 nr, const void *user_path)
 	emit(r, sizeof(r->e) + size);
 }
 
-/* Whether descriptor fd of the current task is a socket to the runtime API. */
-static __always_inline int to_sandbox(__u32 fd)
+/* The socket behind descriptor fd of the current task; 0: it is none. */
+static __always_inline struct sock *socket_of(__u32 fd)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
 	struct file **slots = BPF_CORE_READ(fdt, fd);
 	struct file *file = 0;
-	struct sock *sk;
 	struct socket *socket;
 
 	if (fd >= BPF_CORE_READ(fdt, max_fds))
@@ -77,7 +76,45 @@ static __always_inline int to_sandbox(__u32 fd)
 	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & 0170000) != 0140000)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);
-	sk = BPF_CORE_READ(socket, sk);
+	return BPF_CORE_READ(socket, sk);
+}
+
+/* Tells the ends of a connection in arguments that the calls which make one leave unused. */
+static __always_inline void note_ends(struct thread *t, __s64 ret)
+{
+	__be32 local = 0, remote = 0; /* the last four bytes, which a mapped IPv4 address has too */
+	struct sock *sk;
+	__u32 fd = ret;
+
+	if (t->syscall_nr == NR_CONNECT)
+		fd = t->args[0];
+	else if (t->syscall_nr != NR_ACCEPT && t->syscall_nr != NR_ACCEPT4)
+		return;
+	t->args[4] = t->args[5] = 0;
+	sk = socket_of(fd);
+	if (!sk)
+		return;
+	switch (BPF_CORE_READ(sk, __sk_common.skc_family)) {
+	case 2: /* AF_INET */
+		local = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		remote = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+		break;
+	case 10: /* AF_INET6 */
+		local = BPF_CORE_READ(sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3]);
+		remote = BPF_CORE_READ(sk, __sk_common.skc_v6_daddr.in6_u.u6_addr32[3]);
+		break;
+	default:
+		return;
+	}
+	t->args[4] = (__u64)local << 16 | BPF_CORE_READ(sk, __sk_common.skc_num);
+	t->args[5] = (__u64)remote << 16 | __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
+}
+
+/* Whether descriptor fd of the current task is a socket to the runtime API. */
+static __always_inline int to_sandbox(__u32 fd)
+{
+	struct sock *sk = socket_of(fd);
+
 	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_dport) != sandbox_port)
 		return 0;
 	switch (BPF_CORE_READ(sk, __sk_common.skc_family)) {
@@ -244,6 +281,7 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 	if (!t || t->syscall_nr < 0)
 		return 0;
 	now = bpf_ktime_get_ns();
+	note_ends(t, ret);
 	emit_syscall(t, regs, now, ret);
 	return 0;
 }

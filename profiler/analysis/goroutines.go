@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/stat"
 	"github.com/initprof/initprof/profiler/trace"
 )
@@ -36,8 +37,9 @@ type Goroutine struct {
 
 // WaitedFor is what a goroutine was parked for.
 type WaitedFor struct {
-	Reason string `json:"reason"`
-	NS     int64  `json:"ns"`
+	Reason  string `json:"reason"`
+	NS      int64  `json:"ns"`
+	ReadyBy string `json:"ready_by,omitempty"` // what ended most of it
 }
 
 // Kinds of goroutines.
@@ -92,7 +94,8 @@ type goroutineTotals struct {
 	id, parent uint64
 	states     [trace.GoStateCount]int64 // waiting is in waits
 	waits      map[string]int64
-	readyBy    map[string]int64 // waiting time by what ended it
+	readyBy    map[string]int64            // waiting time by what ended it
+	ended      map[string]map[string]int64 // the same for each reason
 }
 
 func newGoroutineSums() goroutineSums { return goroutineSums{all: map[goroutineKey]*goroutineTotals{}} }
@@ -106,6 +109,7 @@ func (s *goroutineSums) add(c ColdStart) {
 	from, to := c.Phases.Start, c.Phases.End
 	seen := map[goroutineKey]int{}
 	threads := map[*trace.Thread]bool{}
+	peers := ledger.NewPeers(ledger.Input{Timeline: c.Timeline, Phases: c.Phases, Goroutines: true})
 	for _, g := range c.Timeline.Goroutines {
 		key := goroutineKey{function: StartFunction(c.Names, g), createdBy: createdBy(c.Names, g)}
 		var t *goroutineTotals
@@ -123,7 +127,12 @@ func (s *goroutineSums) add(c ColdStart) {
 			}
 			t.waits[i.Reason] += i.NS()
 			if i.Ready != nil {
-				t.readyBy[readyBy(c.Names, i.Ready)] += i.NS()
+				by := readyBy(c.Names, peers, g, i.Ready)
+				t.readyBy[by] += i.NS()
+				if t.ended[i.Reason] == nil {
+					t.ended[i.Reason] = map[string]int64{}
+				}
+				t.ended[i.Reason][by] += i.NS()
 			}
 		}
 		if t != nil && s.cheap {
@@ -155,7 +164,7 @@ func onCPU(t *trace.Thread, from, to int64) (ns int64) {
 func (s *goroutineSums) totals(key goroutineKey) *goroutineTotals {
 	t := s.all[key]
 	if t == nil {
-		t = &goroutineTotals{waits: map[string]int64{}, readyBy: map[string]int64{}}
+		t = &goroutineTotals{waits: map[string]int64{}, readyBy: map[string]int64{}, ended: map[string]map[string]int64{}}
 		s.all[key] = t
 	}
 	return t
@@ -190,12 +199,25 @@ func createdBy(names Names, g *trace.GoroutineLife) string {
 	return fmt.Sprintf("%s (%s:%d)", f.Function, path.Base(f.File), f.Line)
 }
 
-// readyBy says what made a goroutine runnable: a goroutine by its function.
-func readyBy(names Names, r *trace.Ready) string {
-	if r.By != nil {
-		return "goroutine " + StartFunction(names, r.By)
+// readyBy says what made a goroutine runnable: a goroutine by its function, the
+// environment by what it answered.
+func readyBy(names Names, peers *ledger.Peers, g *trace.GoroutineLife, r *trace.Ready) string {
+	by := r.By
+	if by == nil {
+		switch peer := peers.Of(g, r); {
+		case peer.Goroutine != nil:
+			by = peer.Goroutine
+		case peer.Thread != nil:
+			return "thread " + peer.Thread.Label()
+		case peer.Request != "":
+			return "environment: answer of " + peer.Request
+		case peer.Timer:
+			return trace.ReadyByTimer.String()
+		default:
+			return r.Source.String()
+		}
 	}
-	return r.Source.String()
+	return "goroutine " + StartFunction(names, by)
 }
 
 // report divides the totals, so that the sums of each goroutine hold.
@@ -217,12 +239,10 @@ func (s *goroutineSums) report(n int64, single bool) []Goroutine {
 		g.SyscallNS, g.RunnableNS = ns[trace.GoInSyscall], ns[trace.GoCanRun]
 		for i, r := range reasons {
 			if r != trace.NotSeen {
-				g.Waiting = append(g.Waiting, WaitedFor{r, ns[len(t.states)+i]})
+				g.Waiting = append(g.Waiting, WaitedFor{r, ns[len(t.states)+i], greatest(t.ended[r])})
 			}
 		}
-		if by := sortedByValue(t.readyBy); len(by) > 0 {
-			g.ReadyBy = by[0]
-		}
+		g.ReadyBy = greatest(t.readyBy)
 		out = append(out, g)
 	}
 	slices.SortFunc(out, func(x, y Goroutine) int {
@@ -230,6 +250,14 @@ func (s *goroutineSums) report(n int64, single bool) []Goroutine {
 			cmp.Compare(x.Function, y.Function), cmp.Compare(x.CreatedBy, y.CreatedBy), cmp.Compare(x.ID, y.ID))
 	})
 	return out
+}
+
+// greatest returns the key of the greatest value, empty if there is none.
+func greatest(m map[string]int64) string {
+	if keys := sortedByValue(m); len(keys) > 0 {
+		return keys[0]
+	}
+	return ""
 }
 
 // sortedByValue returns the keys, the greatest value first.

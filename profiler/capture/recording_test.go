@@ -67,10 +67,18 @@ func FuzzDecode(f *testing.F) {
 		f.Fatalf("%v of %v", err, events)
 	}
 	f.Add(calls)
+	// A goroutine that parks, of a layout that the check refuses.
+	parks := bpf.InitprofEventGoroutine{G: 0xc000002380, Goid: 7, From: 2, To: 4, Reason: 2}
+	parks.H = header(bpf.InitprofEventKindEVENT_GOROUTINE, unsafe.Sizeof(parks), "")
+	goroutines := &probe.Goroutines{Version: "go1.26.8"}
+	if _, err := (&capture.Raw{Records: bytesOf(&parks), Goroutines: goroutines}).Decode(); !errors.Is(err, capture.ErrLayout) {
+		f.Fatalf("a goroutine without a main one: %v", err)
+	}
+	f.Add(bytesOf(&parks))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		raw := capture.Raw{Records: data, Points: points}
-		if _, err := raw.Decode(); err != nil && !errors.Is(err, capture.ErrMalformed) {
-			t.Errorf("an error that is not ErrMalformed: %v", err)
+		raw := capture.Raw{Records: data, Points: points, Goroutines: goroutines}
+		if _, err := raw.Decode(); err != nil && !errors.Is(err, capture.ErrMalformed) && !errors.Is(err, capture.ErrLayout) {
+			t.Errorf("an error that is neither ErrMalformed nor ErrLayout: %v", err)
 		}
 	})
 }

@@ -227,6 +227,16 @@ func holds(t *testing.T, data []byte) {
 	if !reflect.DeepEqual(r.Cells(), again.Cells()) || !reflect.DeepEqual(r.Overlapped, again.Overlapped) {
 		t.Fatalf("the same recording gives another ledger\n%x", data)
 	}
+	peers := NewPeers(in)
+	for _, g := range in.Timeline.Goroutines {
+		for n := range g.Intervals {
+			if r := g.Intervals[n].Ready; r != nil {
+				if peer := peers.Of(g, r); peer.Goroutine == g {
+					t.Fatalf("goroutine %d is its own peer\n%x", g.ID, data)
+				}
+			}
+		}
+	}
 	all, _ := Replay(in, Without{})
 	if all > sum {
 		t.Fatalf("with all its work the window is %d, it was %d\n%x", all, sum, data)

@@ -80,11 +80,15 @@ func (w *walk) wakerOf(k *trace.Waking) *trace.Thread {
 	if f := i.Syscall.File; f != nil && f.Kind == trace.DescriptorFile {
 		return nil
 	}
-	name := w.Timeline.SyscallName(i.Syscall.Syscall)
-	if w.Timeline.Writes(i.Syscall) || slices.Contains([]string{"connect", "close", "shutdown", "sendfile", "splice"}, name) {
+	if w.sends(i.Syscall) {
 		return t
 	}
 	return nil
+}
+
+// sends tells the calls that the other end of a connection notices.
+func (w *walk) sends(c *trace.Call) bool {
+	return w.Timeline.Writes(c) || slices.Contains([]string{"connect", "close", "shutdown", "sendfile", "splice", "sendmmsg"}, w.Timeline.SyscallName(c.Syscall))
 }
 
 // asked lets a wait begin when the request was sent, at its sender, where that

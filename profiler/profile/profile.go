@@ -119,9 +119,10 @@ func (b *Builder) Add(c ColdStart) {
 	b.coldStarts++
 	b.lost += c.Lost
 	b.wall += c.Phases.End - c.Phases.Start
+	samples := onCPUSamples(c.Timeline)
 	for _, p := range c.Phases.Phases {
 		b.addPhase(c, p)
-		b.addGoroutines(c, p)
+		b.addGoroutines(c, p, samples)
 	}
 	from, to := c.Phases.Start, c.Phases.End
 	for _, s := range c.Timeline.Samples {

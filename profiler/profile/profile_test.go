@@ -116,6 +116,32 @@ func TestProfilesRoundTrip(t *testing.T) {
 	}
 }
 
+// A sample stands for no more than the time between two of them, nor for more
+// than was measured: what a goroutine had of a CPU is always the sum.
+func TestGoroutinesOnCPUIsDividedAmongSamples(t *testing.T) {
+	sampled, first := []Frame{{"f100", "/opt/x"}, {"f200", "/opt/x"}, {"on_cpu", ""}}, []Frame{{NotSampled, ""}, {"f800", "/opt/x"}, {"on_cpu", ""}}
+	for _, c := range []struct {
+		period time.Duration
+		want   []WeightedStack // of the 7 ns on a CPU, in which one sample was taken
+	}{
+		{1000, []WeightedStack{{Stack: sampled, Value: 7}}},
+		{3, []WeightedStack{{Stack: sampled, Value: 3}, {Stack: first, Value: 4}}},
+		{0, []WeightedStack{{Stack: first, Value: 7}}},
+	} {
+		b := NewBuilder(Options{Period: c.period})
+		b.Add(coldStart(t))
+		var got []WeightedStack
+		for _, s := range Stacks(b.Profile(Goroutines), "a") {
+			if s.Stack[len(s.Stack)-1].Function == "on_cpu" {
+				got = append(got, s)
+			}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("period %v: %s", c.period, diff)
+		}
+	}
+}
+
 func TestStacksAreClippedAtPhases(t *testing.T) {
 	b := NewBuilder(Options{})
 	b.Add(coldStart(t))

@@ -27,8 +27,14 @@ type Descriptor struct {
 	Opened int64  // 0: before it was first seen
 	Closed int64  // when its last descriptor was closed; 0: still open at the stop
 
+	Near, Far Endpoint // of a socket that was connected or accepted; zero: not known
+
 	references int
 }
+
+// Endpoint is one end of a connection: address << 16 | port, of the address the
+// last four bytes as they are sent, which an IPv4 address mapped to IPv6 shares.
+type Endpoint uint64
 
 // FileUse is what a path cost.
 type FileUse struct {
@@ -280,6 +286,9 @@ func (t *tables) resolve(c *Call, does semantics) string {
 // leave handles what takes effect when a call has returned.
 func (w *walker) leave(t *tables, s step) {
 	c := s.call
+	if c.File != nil && w.b.calls.is(c.Number, "connect") { // which may still be under way
+		c.File.Near, c.File.Far = Endpoint(c.Args[4]), Endpoint(c.Args[5])
+	}
 	if c.Failed() {
 		return
 	}
@@ -292,6 +301,9 @@ func (w *walker) leave(t *tables, s step) {
 		t.set(result, c.File, does.closes(c), s.at)
 	case effectNew:
 		c.File = &Descriptor{Kind: does.kind, FD: result, PID: pid, Opened: s.at}
+		if does.accepts {
+			c.File.Near, c.File.Far = Endpoint(c.Args[4]), Endpoint(c.Args[5])
+		}
 		t.set(result, c.File, does.closes(c), s.at)
 	case effectDup, effectDup2:
 		if c.File != nil && int(int32(c.Args[0])) != result {

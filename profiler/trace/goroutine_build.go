@@ -58,8 +58,8 @@ func (b *builder) goroutines(events []goEvent) {
 	}
 	for _, l := range g.lives {
 		if !l.dead {
-			g.close(l, b.tl.Stop)
-			l.End = b.tl.Stop
+			g.end(l, g.latest(l, b.tl.Stop))
+			l.Ended = l.End < b.tl.Stop
 		}
 		g.intersect(l)
 		if l.Start < l.End {
@@ -91,7 +91,7 @@ func (g *goBuilder) change(e goEvent) {
 		return
 	case l == nil || l.dead || !e.From.alive():
 		if l != nil && !l.dead { // its end was not seen
-			g.end(l, e.Time)
+			g.end(l, g.latest(l, e.Time))
 		}
 		l = g.born(e)
 	}
@@ -197,6 +197,22 @@ func (g *goBuilder) end(l *goLife, at int64) {
 		delete(g.current, t)
 	}
 	l.dead, l.Ended, l.End = true, true, at
+}
+
+// latest is until when, up to that time, a life can have lasted whose end no
+// probe saw: its thread, its process or its program end what they run without a
+// word.
+func (g *goBuilder) latest(l *goLife, at int64) int64 {
+	at = min(at, l.Process.End)
+	if t := l.open.thread; t != nil && t.Ended {
+		at = min(at, t.End)
+	}
+	for _, exec := range l.Process.Execs {
+		if exec.Time > l.Start {
+			at = min(at, exec.Time)
+		}
+	}
+	return max(at, l.open.start)
 }
 
 // takes notes that a thread runs a goroutine now. What it ran before left it in

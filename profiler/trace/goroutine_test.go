@@ -109,6 +109,40 @@ goroutine 2 12..300
 `,
 		},
 		{
+			name: "they end with their process, and what ran with its thread",
+			events: []Event{
+				status(10, 10, 1, GoDead, GoRunnable), status(11, 10, 1, GoRunnable, GoRunning), status(12, 10, 2, GoDead, GoRunnable),
+				&Fork{Header: head(13, 10), ChildPID: 10, ChildTID: 11},
+				status(14, 11, 2, GoRunnable, GoRunning), status(15, 10, 3, GoDead, GoRunnable),
+				&Exit{Header: head(40, 11)}, swtch(41, 11, 99, SwitchDead),
+				&Exit{Header: head(50, 10), GroupDead: true}, swtch(51, 10, 99, SwitchDead),
+			},
+			want: `
+goroutine 1 10..51
+  10..11 runnable by scheduler
+  11..51 on_cpu on 10
+goroutine 2 12..41
+  12..14 runnable by goroutine 1
+  14..41 on_cpu on 11
+goroutine 3 15..51
+  15..51 runnable by goroutine 1
+`,
+		},
+		{
+			name: "an exec ends those of the program before",
+			events: []Event{
+				status(10, 10, 1, GoDead, GoRunnable), status(11, 10, 1, GoRunnable, GoRunning),
+				&Exec{Header: head(40, 10)}, status(60, 10, 1, GoDead, GoRunnable),
+			},
+			want: `
+goroutine 1 10..40
+  10..11 runnable by scheduler
+  11..40 on_cpu on 10
+goroutine 1 60..300
+  60..300 runnable by scheduler
+`,
+		},
+		{
 			name: "statuses of Go 1.25's system calls change nothing that the kernel's own do not",
 			events: []Event{
 				status(10, 10, 1, GoDead, GoRunnable), status(11, 10, 1, GoRunnable, GoRunning),

@@ -60,9 +60,12 @@ type semantics struct {
 	cloexec int8           // index of the argument whose 0x80000 means close-on-exec, -1: none, -2: always
 	reads   bool           // the result counts bytes that came in through fd
 	writes  bool           // the result counts bytes that went out through fd
+	accepts bool           // it returns one end of a connection
 }
 
 func (s semantics) withFlags(argument int8) semantics { s.cloexec = argument; return s }
+
+func (s semantics) accepting() semantics { s.accepts = true; return s }
 
 func onFD(argument int8) semantics { return semantics{fd: argument, dirfd: -1, cloexec: -1} }
 
@@ -93,8 +96,8 @@ var semanticsOf = func() map[string]semantics {
 		"fchdir":      onFD(0).does(effectFchdir),
 
 		"socket":         newFD(DescriptorSocket).withFlags(1),
-		"accept":         newFD(DescriptorSocket),
-		"accept4":        newFD(DescriptorSocket).withFlags(3),
+		"accept":         newFD(DescriptorSocket).accepting(),
+		"accept4":        newFD(DescriptorSocket).withFlags(3).accepting(),
 		"epoll_create":   newFD(DescriptorOther),
 		"epoll_create1":  newFD(DescriptorOther).withFlags(0),
 		"eventfd":        newFD(DescriptorOther),

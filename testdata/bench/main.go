@@ -56,15 +56,16 @@ type variant struct {
 func main() {
 	n := flag.Int("n", 30, "cold starts of each variant")
 	ablate := flag.Bool("ablate", false, "each signal of initprof alone instead of other tools")
+	alone := flag.Bool("alone", false, "without other tools")
 	noLimits := flag.Bool("no-limits", false, "no limits of CPU and memory: with chrt -r 10 a busy machine disturbs less")
 	flag.Parse()
-	if err := run(*n, *ablate, *noLimits, flag.Args()); err != nil {
+	if err := run(*n, *ablate, *alone, *noLimits, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(n int, ablate, noLimits bool, command []string) (err error) {
+func run(n int, ablate, alone, noLimits bool, command []string) (err error) {
 	if len(command) == 0 {
 		command = []string{"bin/initprof-extension"}
 	}
@@ -82,7 +83,7 @@ func run(n int, ablate, noLimits bool, command []string) (err error) {
 	if out, err := gcc.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile the time stamp (make deps installs gcc): %w\n%s", err, out)
 	}
-	variants, err := prepare(command[0], ablate)
+	variants, err := prepare(command[0], ablate, alone)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ var ablation = []tracing{
 	{"packages and runtime alone", capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
 }
 
-func prepare(command string, ablate bool) ([]*variant, error) {
+func prepare(command string, ablate, alone bool) ([]*variant, error) {
 	plan, err := planProgram(command)
 	if err != nil {
 		return nil, err
@@ -150,7 +151,7 @@ func prepare(command string, ablate bool) ([]*variant, error) {
 		tracer.WatchPoints(plan.pointsFor(t.opts))
 		all = append(all, &variant{name: t.name, tracer: tracer})
 	}
-	if ablate {
+	if ablate || alone {
 		return all, nil
 	}
 	for _, t := range []struct {
