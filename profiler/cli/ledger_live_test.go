@@ -153,6 +153,33 @@ read(q[0], &c, 1); spin(10);`, nil, func(t *testing.T, r *analysis.Report) {
 			about(t, "the second process", on(r, "second", onCPU...), 20*ms)
 			about(t, "the last process", on(r, "pipeline", analysis.StateUser), 10*ms)
 		}},
+		{"socketpair", "", `
+int s[2]; char c; socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+if (!fork()) { call("peer"); read(s[1], &c, 1); spin(20); write(s[1], "x", 1); spin(20); _exit(0); }
+spin(10); write(s[0], "x", 1); read(s[0], &c, 1);`, nil, func(t *testing.T, r *analysis.Report) {
+			about(t, "the process at the other end", on(r, "peer", onCPU...), 20*ms)
+			about(t, "the process that asked it", on(r, "socketpair", analysis.StateUser), 10*ms)
+			about(t, "somebody outside", waited(r, "a peer")+waited(r, "process"), 0)
+		}},
+		{
+			"loopback", `
+static int listener;
+static void *serve(void *x) { call("server"); char c; int fd = accept(listener, 0, 0); for (int i = 0; i < 5; i++) { read(fd, &c, 1); spin(5); write(fd, &c, 1); } return x; }`,
+			`struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } }; socklen_t size = sizeof at; char c;
+listener = socket(AF_INET, SOCK_STREAM, 0); bind(listener, (void *)&at, size); listen(listener, 1); getsockname(listener, (void *)&at, &size);
+pthread_t a; pthread_create(&a, 0, serve, 0);
+int client = socket(AF_INET, SOCK_STREAM, 0); connect(client, (void *)&at, size);
+for (int i = 0; i < 5; i++) { spin(2); write(client, "x", 1); read(client, &c, 1); }`,
+			nil, func(t *testing.T, r *analysis.Report) {
+				about(t, "the thread that answered", on(r, "server", onCPU...), 25*ms)
+				// Its work before a question is on the path unless the other thread
+				// did not get to reading so soon.
+				if asked := on(r, "loopback", analysis.StateUser); asked < 2*ms || asked > 11*ms {
+					t.Errorf("the thread that asked: %.3f ms on the critical path, want 2 to 10", float64(asked)/1e6)
+				}
+				about(t, "somebody outside", waited(r, "a peer"), 0)
+			},
+		},
 		{"child", "", `
 pid_t child = fork(); if (!child) { call("forked"); spin(30); _exit(0); }
 spin(5); waitpid(child, NULL, 0);`, nil, func(t *testing.T, r *analysis.Report) {
