@@ -27,22 +27,30 @@ func TestPathOfInit(t *testing.T) {
 		reaches   [2]int64 // cert-loading, config
 	}{
 		{
-			"behind the subject", []InitProcess{subject(140, 200), runtime(145, 190)}, 200,
+			"behind the subject",
+			[]InitProcess{subject(140, 200), runtime(145, 190)},
+			200,
 			[]InitPart{{Environment, UntilRelease, 2}, {"subject", UntilNext, 98}},
 			[2]int64{40, 50},
 		},
 		{
-			"behind the runtime", []InitProcess{subject(140, 200), runtime(145, 300)}, 300,
+			"behind the runtime",
+			[]InitProcess{subject(140, 200), runtime(145, 300)},
+			300,
 			[]InitPart{{Environment, UntilRelease, 7}, {"subject", UntilRegister, 38}, {"runtime", UntilNext, 155}},
 			[2]int64{30, 0},
 		},
 		{
-			"behind another's register", []InitProcess{subject(140, 200), other, runtime(181, 300)}, 300,
+			"behind another's register",
+			[]InitProcess{subject(140, 200), other, runtime(181, 300)},
+			300,
 			[]InitPart{{Environment, UntilRelease, 6}, {"other", UntilRegister, 75}, {"runtime", UntilNext, 119}},
 			[2]int64{0, 0},
 		},
 		{
-			"behind another extension", []InitProcess{subject(140, 200), other, runtime(181, 190)}, 260,
+			"behind another extension",
+			[]InitProcess{subject(140, 200), other, runtime(181, 190)},
+			260,
 			[]InitPart{{Environment, UntilRelease, 5}, {"other", UntilNext, 155}},
 			[2]int64{0, 0},
 		},

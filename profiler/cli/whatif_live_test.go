@@ -78,7 +78,7 @@ pthread_t b; pthread_create(&b, 0, branch, 0); nap(3); pthread_join(b, 0);`,
 	for i, name := range names {
 		before, predicted := predict(0, "function:^"+name+"$")
 		after, _ := predict(i+1, "function:^"+name+"$")
-		measured, _ := moved(after, before)
+		measured := stat.Compare(after, before, 1)
 		expected := stat.Compare(predicted, before, 1)
 		t.Logf("without %s: saves %.3f ms (95 %%: %.3f…%.3f), measured %.3f (%.3f…%.3f)", name,
 			float64(expected.Estimate)/1e6, float64(expected.CI95[0])/1e6, float64(expected.CI95[1])/1e6,

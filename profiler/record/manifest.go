@@ -39,24 +39,24 @@ type Manifest struct {
 
 // Entry is one cold start. Instants are CLOCK_MONOTONIC; nil is unknown.
 type Entry struct {
-	Index           int              `json:"index"`
-	Traced          bool             `json:"traced"`
-	Outcome         string           `json:"outcome"`
-	Detail          string           `json:"detail,omitempty"`
-	LastOutput      []string         `json:"last_output,omitempty"`
-	Released        int64            `json:"released_ns"`
-	ReleaseToNextNS *int64           `json:"release_to_next_ns,omitempty"`
-	InitNS          *int64           `json:"init_ns,omitempty"`
-	SlackNS         *int64           `json:"slack_ns,omitempty"`
-	FirstInvokeNS   *int64           `json:"first_invoke_ns,omitempty"`
-	ReadyNS         *int64           `json:"ready_ns,omitempty"`
-	ThrottledNS     *int64           `json:"throttled_ns,omitempty"`
+	Index           int      `json:"index"`
+	Traced          bool     `json:"traced"`
+	Outcome         string   `json:"outcome"`
+	Detail          string   `json:"detail,omitempty"`
+	LastOutput      []string `json:"last_output,omitempty"`
+	Released        int64    `json:"released_ns"`
+	ReleaseToNextNS *int64   `json:"release_to_next_ns,omitempty"`
+	InitNS          *int64   `json:"init_ns,omitempty"`
+	SlackNS         *int64   `json:"slack_ns,omitempty"`
+	FirstInvokeNS   *int64   `json:"first_invoke_ns,omitempty"`
+	ReadyNS         *int64   `json:"ready_ns,omitempty"`
+	ThrottledNS     *int64   `json:"throttled_ns,omitempty"`
 	// Init is absent where INIT did not end well.
-	Init            *analysis.InitTimes `json:"init,omitempty"`
-	EventCount      *int64           `json:"event_count,omitempty"`
-	LostEvents      *int64           `json:"lost_events,omitempty"`
-	Events          string           `json:"events,omitempty"` // file, relative to the run
-	Received        []phase.Received `json:"received,omitempty"`
+	Init       *analysis.InitTimes `json:"init,omitempty"`
+	EventCount *int64              `json:"event_count,omitempty"`
+	LostEvents *int64              `json:"lost_events,omitempty"`
+	Events     string              `json:"events,omitempty"` // file, relative to the run
+	Received   []phase.Received    `json:"received,omitempty"`
 }
 
 // initTimes is what the environment saw of all processes of INIT.
