@@ -356,7 +356,7 @@ func (e *experiment) judge(t *testing.T) {
 // they are off the path.
 func TestInjectedDelaysMoveTheirOwnCell(t *testing.T) {
 	needRoot(t)
-	const each = 12
+	const each = 9 // a complete separation is significant among all cells of all delays
 	t.Run("threads", func(t *testing.T) {
 		dir := openDir(t)
 		if err := os.Mkdir(filepath.Join(dir, "truths"), 0o755); err != nil {
@@ -378,6 +378,6 @@ func TestInjectedDelaysMoveTheirOwnCell(t *testing.T) {
 	})
 	t.Run("goroutine", func(t *testing.T) {
 		dir := openDir(t)
-		inject(t, dir, goExtension(t, dir, "besides", besides), kinds("beside", ""), each).judge(t)
+		inject(t, dir, goExtension(t, dir, "besides", besides), kinds("beside", ""), 2*each).judge(t)
 	})
 }

@@ -44,10 +44,7 @@ pthread_t b; pthread_create(&b, 0, branch, 0); nap(3); pthread_join(b, 0);`,
 		"-pthread", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", `-DDIR="`+dir+`"`)
 	run := filepath.Join(dir, "run.initprof")
 	// The rehearsal has the first turn.
-	code, _, errOut := initprof("record", "-q", "-n", strconv.Itoa(4*each), "--untraced", "0", "-o", run, "--", path)
-	if code != 0 {
-		t.Fatalf("exit code %d\n%s", code, errOut)
-	}
+	buildInitprof(t, dir)(t, "record", "-q", "-n", strconv.Itoa(4*each), "--untraced", "0", "-o", run, "--", path)
 	if turns, err := os.ReadFile(filepath.Join(dir, "turns")); err != nil || len(turns) != 4*each+1 {
 		t.Fatalf("%d cold starts took %d turns: %v", 4*each, len(turns), err)
 	}
@@ -55,29 +52,32 @@ pthread_t b; pthread_create(&b, 0, branch, 0); nap(3); pthread_join(b, 0);`,
 	if err != nil {
 		t.Fatal(err)
 	}
+	whole, err := r.Report(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walls [4][]int64 // by turn
+	for _, one := range whole.Runs {
+		walls[one.Index%4] = append(walls[one.Index%4], *one.WallNS)
+	}
 	all := r.Manifest.ColdStarts
-	predict := func(turn int, without string) (walls, predicted []int64) {
+	predict := func(without string) (predicted []int64) {
 		for i, e := range all {
-			if (i+1)%4 != turn {
-				continue
+			if e.Index%4 == 0 {
+				r.Manifest.ColdStarts = all[i : i+1]
+				x, err := r.WhatIf(without)
+				if err != nil {
+					t.Fatal(err)
+				}
+				predicted = append(predicted, x.Predicted.P50)
 			}
-			r.Manifest.ColdStarts = all[i : i+1]
-			x, err := r.WhatIf(without)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if e.Index != i+1 {
-				t.Fatalf("cold start %d stands at %d", e.Index, i+1)
-			}
-			walls, predicted = append(walls, x.Wall.P50), append(predicted, x.Predicted.P50)
 		}
-		return walls, predicted
+		return predicted
 	}
 	var p []float64
 	names := []string{"on_path", "off_path", "longer_branch"}
 	for i, name := range names {
-		before, predicted := predict(0, "function:^"+name+"$")
-		after, _ := predict(i+1, "function:^"+name+"$")
+		before, predicted, after := walls[0], predict("function:^"+name+"$"), walls[i+1]
 		measured := stat.Compare(after, before, 1)
 		expected := stat.Compare(predicted, before, 1)
 		t.Logf("without %s: saves %.3f ms (95 %%: %.3f…%.3f), measured %.3f (%.3f…%.3f)", name,

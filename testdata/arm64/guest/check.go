@@ -109,6 +109,7 @@ type recordCase struct {
 type report struct {
 	Schema string
 	Runs   []struct {
+		Index      int
 		Traced     bool
 		Outcome    string
 		LostEvents int64 `json:"lost_events"`
@@ -135,7 +136,7 @@ type report struct {
 }
 
 func recordCheck(c recordCase) error {
-	args := append([]string{"record", "--quiet", "-n", "3", "--untraced", "1", "--timeout", "120s", "-o", "/tmp/run.initprof"}, append(append(c.args, "--"), c.subject...)...)
+	args := append([]string{"record", "--quiet", "-n", "3", "--untraced", "1", "--timeout", "120s", "--latency", "register=100ms", "-o", "/tmp/run.initprof"}, append(append(c.args, "--"), c.subject...)...)
 	if err := command("/bin/initprof", args...); err != nil {
 		return fmt.Errorf("%s: record: %w", c.name, err)
 	}
@@ -147,6 +148,15 @@ func recordCheck(c recordCase) error {
 	var r report
 	if err := json.Unmarshal(out, &r); err != nil {
 		return fmt.Errorf("%s: report: %w", c.name, err)
+	}
+	var traced []int
+	for _, one := range r.Runs {
+		if one.Traced {
+			traced = append(traced, one.Index)
+		}
+	}
+	if err := checkLedger("/tmp/run.initprof", traced); err != nil {
+		return errors.Join(c.compare(r), fmt.Errorf("%s: %w", c.name, err))
 	}
 	return c.compare(r)
 }
