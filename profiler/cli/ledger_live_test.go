@@ -357,3 +357,39 @@ func TestCriticalPathFollowsGoroutines(t *testing.T) {
 		t.Log(fmt.Sprint(slept), "\n"+chain)
 	}
 }
+
+// Over loopback too the path goes from the goroutine that reads to the one that
+// wrote, through the thread that polled.
+func TestCriticalPathFollowsPeersOverLoopback(t *testing.T) {
+	needRoot(t)
+	dir := openDir(t)
+	source := strings.NewReplacer(`"net/http"`, `"net"; "net/http"`, `	a, b := make(chan int), make(chan int)
+	go beside()
+	go second(a, b)
+	go first(a)
+	<-b
+`, `	l, _ := net.Listen("tcp", "127.0.0.1:0")
+	go serve(l)
+	c, _ := net.Dial("tcp", l.Addr().String())
+	var b [1]byte
+	for i := 0; i < 5; i++ { c.Write([]byte("x")); c.Read(b[:]) }
+`, "func main", `func serve(l net.Listener) {
+	c, _ := l.Accept()
+	var b [1]byte
+	for {
+		if _, err := c.Read(b[:]); err != nil { return }
+		time.Sleep(8 * time.Millisecond)
+		c.Write(b[:])
+	}
+}
+func main`).Replace(goChain)
+	recordOne(t, dir, nil, goExtension(t, dir, "loopback", source))
+	r := report(t, filepath.Join(dir, "run.initprof"), "--run", "1")
+	tiles(t, r)
+	atLeast(t, "the sleeps of the goroutine that answers", waited(r, "timer"), 40*ms)
+	about(t, "somebody outside", waited(r, "a peer"), 0)
+	if t.Failed() {
+		_, chain, _ := initprof("critical-chain", filepath.Join(dir, "run.initprof"))
+		t.Log("\n" + chain)
+	}
+}
