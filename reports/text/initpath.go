@@ -16,7 +16,7 @@ func (p *printer) initPath(r *analysis.Report) {
 	if x == nil || x.HiddenNS == 0 {
 		return
 	}
-	p.heading("init", "who all of INIT waited for, from the first release to the last first /next"+each(r))
+	p.heading("init", "whom the end of INIT waited for, from the first release on"+each(r))
 	t := &table{columns: []column{{name: "process", left: true, flex: true}, {name: "until", left: true}, {name: "time"}, {name: "share"}}}
 	for _, part := range x.Parts {
 		t.add(figure.Clean(part.Process), part.Until, cell{figure.Duration(float64(part.NS)), bold}, figure.Percent(float64(part.NS), float64(x.InitNS)))
