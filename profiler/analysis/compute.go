@@ -45,6 +45,8 @@ type ColdStart struct {
 	Events          *int64
 	LostEvents      *int64
 
+	Init *InitTimes // nil: INIT did not end, or nothing is known of it
+
 	Phases   *phase.Result   // nil: nothing is known of the window
 	Timeline *trace.Timeline // nil: not traced
 	Startup  *startup.Result // nil: not accounted for

@@ -45,6 +45,7 @@ type Report struct {
 	Spans       []SpanStatistic `json:"spans,omitzero"`
 
 	Ledger       *Ledger      `json:"ledger,omitzero"`
+	InitPath     *InitPath    `json:"init_path,omitzero"`     // who all of INIT waited for
 	CriticalPath []PathStep   `json:"critical_path,omitzero"` // of one cold start only
 	Syscalls     []Syscall    `json:"syscalls,omitzero"`      // most time first
 	Faults       *Faults      `json:"faults,omitzero"`

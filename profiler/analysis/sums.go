@@ -33,6 +33,7 @@ type sums struct {
 	startup    startupSums
 	goroutines goroutineSums
 	ledger     ledgerSums
+	init       initSums
 
 	stacks struct {
 		complete  int64
@@ -69,7 +70,7 @@ func newSums() sums {
 	return sums{
 		syscalls: map[string]*counts{}, faults: map[[2]string]*counts{}, files: map[string]*counts{},
 		threads: map[string]*counts{}, tids: map[string]int{}, imports: map[string]*importValues{},
-		startup: newStartupSums(), goroutines: newGoroutineSums(), ledger: newLedgerSums(),
+		startup: newStartupSums(), goroutines: newGoroutineSums(), ledger: newLedgerSums(), init: newInitSums(),
 	}
 }
 
@@ -99,6 +100,7 @@ func (s *sums) add(c ColdStart, run Run) {
 	s.startup.add(c.Phases, c.Startup)
 	s.goroutines.add(c)
 	s.ledger.add(c)
+	s.init.add(c)
 	tl, from, to := c.Timeline, c.Phases.Start, c.Phases.End
 	for _, call := range tl.Calls {
 		if call.Begin < from || call.Begin >= to {
@@ -264,6 +266,7 @@ func (s *sums) report(r *Report, single bool) error {
 	if s.timed > 0 {
 		s.reportTimelines(r, single)
 	}
+	r.InitPath = s.init.report()
 	return s.ledger.report(r, single)
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/trace"
 	"github.com/initprof/initprof/testdata/subjects"
 )
@@ -55,6 +56,15 @@ func recordRuntime(t *testing.T, command []string) *analysis.Report {
 		if sum != *one.ExecToNextNS {
 			t.Errorf("cold start %d: the phases sum to %d ns of %d", one.Index, sum, *one.ExecToNextNS)
 		}
+	}
+	var other int64
+	for _, c := range r.Ledger.Cells {
+		if c.Category == ledger.Other {
+			other += c.NS
+		}
+	}
+	if other > r.Ledger.WallNS/10 {
+		t.Errorf("other is %.1f %% of INIT, want at most 10", 100*float64(other)/float64(r.Ledger.WallNS))
 	}
 	return r
 }

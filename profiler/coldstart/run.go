@@ -72,6 +72,7 @@ type Result struct {
 	FirstNext     int64 // received by the environment
 	InitStart     int64
 	InitEnd       int64
+	Times         sandbox.Times // of all processes
 	FirstInvoke   time.Duration // invoke sent → all asked next again; 0 if there was none
 	Ready         time.Duration // the figure that the subject prints; 0 if it prints none
 	Subscribe     string        // ok, refused, pending or none
@@ -439,7 +440,7 @@ func (r *runner) describe(result *Result) {
 		own = times.Runtime
 	}
 	result.Released, result.Registered, result.FirstNext = own.Released, own.Registered, own.FirstNext
-	result.InitStart = times.InitStart
+	result.InitStart, result.Times = times.InitStart, times
 	if result.Outcome == OK {
 		result.InitEnd = times.InitEnd
 	}

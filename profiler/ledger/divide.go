@@ -135,6 +135,7 @@ func (d *divider) collectSpans() {
 			add(startup.Span{Start: f.Time, End: f.End, Thread: f.Thread}, SpanConstructor, f.Name)
 		}
 	}
+	d.collectStart(add)
 	if r := d.Startup; r != nil {
 		for _, x := range r.Bindings {
 			add(x.Span, SpanBinding, x.Symbol)
@@ -162,6 +163,25 @@ func (d *divider) collectSpans() {
 		slices.SortStableFunc(d.spans[t], func(x, y exactSpan) int {
 			return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(y.end, x.end))
 		})
+	}
+}
+
+// collectStart adds what libc runs between a program's entry and its main: the
+// program's own constructors, which the loader's call_init does not call.
+func (d *divider) collectStart(add func(s startup.Span, kind, name string)) {
+	entered := map[*trace.Thread]int64{}
+	for _, m := range d.Timeline.Marks {
+		t := d.threadAt(m.PID, m.TID, m.Time)
+		if t == nil {
+			continue
+		}
+		switch since, ok := entered[t]; {
+		case m.Kind == trace.MarkEntry:
+			entered[t] = m.Time
+		case m.Kind == trace.MarkMain && ok:
+			add(startup.Span{Start: since, End: m.Time, Thread: t}, SpanConstructor, "_start")
+			delete(entered, t)
+		}
 	}
 }
 

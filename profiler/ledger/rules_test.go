@@ -64,6 +64,11 @@ func TestRules(t *testing.T) {
 		{want: "package-init", s: situation{phase: "runtime_init"}, stack: "main.init.0 runtime.doInit1 runtime.main"},
 		{want: "package-init", s: situation{phase: "next"}, stack: "PyImport_ImportModuleLevelObject _PyEval_EvalFrameDefault"},
 		{want: "package-init", s: situation{phase: "next", syscall: "newfstatat", file: "/usr/lib/python3.11/ssl.py"}},
+		{want: "package-init", s: situation{phase: "next"}, stack: "? ? PyObject_CallMethodObjArgs _PyEval_EvalFrameDefault Py_BytesMain"}, // stripped
+		{want: "package-init", s: situation{phase: "next"}, stack: "node::builtins::BuiltinLoader::CompileAndCall node::StartExecution node::Start"},
+		{want: "runtime-init", s: situation{phase: "next"}, stack: "v8::internal::Snapshot::Initialize v8::Isolate::Initialize node::NodeMainInstance::NodeMainInstance"},
+		{want: "runtime-init", s: situation{phase: "next"}, stack: "node::IsolateData::IsolateData node::CreateIsolateData node::Start"},
+		{want: "gc", s: situation{phase: "next"}, stack: "v8::internal::Scavenger::Process v8::internal::Heap::CollectGarbage node::LoadEnvironment"},
 		{want: "package-init", s: situation{phase: "next"}, stack: "? PyModule_ExecDef _PyEval_EvalFrameDefault"},
 		{want: "package-init", s: situation{phase: "next", syscall: "read", file: "/var/task/node_modules/a/package.json"}},
 		{want: "config", s: situation{phase: "next", syscall: "read", file: "/opt/extension.yaml"}},

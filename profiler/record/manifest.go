@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,10 +15,12 @@ import (
 
 	"github.com/initprof/initprof/profiler/analysis"
 	"github.com/initprof/initprof/profiler/capture"
+	"github.com/initprof/initprof/profiler/coldstart"
 	"github.com/initprof/initprof/profiler/ledger"
 	"github.com/initprof/initprof/profiler/loader"
 	"github.com/initprof/initprof/profiler/phase"
 	"github.com/initprof/initprof/profiler/profile"
+	"github.com/initprof/initprof/profiler/sandbox"
 	"github.com/initprof/initprof/profiler/startup"
 	"github.com/initprof/initprof/profiler/symbolize"
 	"github.com/initprof/initprof/profiler/trace"
@@ -36,22 +39,44 @@ type Manifest struct {
 
 // Entry is one cold start. Instants are CLOCK_MONOTONIC; nil is unknown.
 type Entry struct {
-	Index           int              `json:"index"`
-	Traced          bool             `json:"traced"`
-	Outcome         string           `json:"outcome"`
-	Detail          string           `json:"detail,omitempty"`
-	LastOutput      []string         `json:"last_output,omitempty"`
-	Released        int64            `json:"released_ns"`
-	ReleaseToNextNS *int64           `json:"release_to_next_ns,omitempty"`
-	InitNS          *int64           `json:"init_ns,omitempty"`
-	SlackNS         *int64           `json:"slack_ns,omitempty"`
-	FirstInvokeNS   *int64           `json:"first_invoke_ns,omitempty"`
-	ReadyNS         *int64           `json:"ready_ns,omitempty"`
-	ThrottledNS     *int64           `json:"throttled_ns,omitempty"`
-	EventCount      *int64           `json:"event_count,omitempty"`
-	LostEvents      *int64           `json:"lost_events,omitempty"`
-	Events          string           `json:"events,omitempty"` // file, relative to the run
-	Received        []phase.Received `json:"received,omitempty"`
+	Index           int      `json:"index"`
+	Traced          bool     `json:"traced"`
+	Outcome         string   `json:"outcome"`
+	Detail          string   `json:"detail,omitempty"`
+	LastOutput      []string `json:"last_output,omitempty"`
+	Released        int64    `json:"released_ns"`
+	ReleaseToNextNS *int64   `json:"release_to_next_ns,omitempty"`
+	InitNS          *int64   `json:"init_ns,omitempty"`
+	SlackNS         *int64   `json:"slack_ns,omitempty"`
+	FirstInvokeNS   *int64   `json:"first_invoke_ns,omitempty"`
+	ReadyNS         *int64   `json:"ready_ns,omitempty"`
+	ThrottledNS     *int64   `json:"throttled_ns,omitempty"`
+	// Init is absent where INIT did not end well.
+	Init       *analysis.InitTimes `json:"init,omitempty"`
+	EventCount *int64              `json:"event_count,omitempty"`
+	LostEvents *int64              `json:"lost_events,omitempty"`
+	Events     string              `json:"events,omitempty"` // file, relative to the run
+	Received   []phase.Received    `json:"received,omitempty"`
+}
+
+// initTimes is what the environment saw of all processes of INIT.
+func initTimes(r *coldstart.Result) *analysis.InitTimes {
+	if r.InitStart == 0 || r.InitEnd == 0 {
+		return nil
+	}
+	t := &analysis.InitTimes{Start: r.InitStart, End: r.InitEnd}
+	for name, p := range r.Times.Extensions {
+		t.Processes = append(t.Processes, analysis.InitProcess{
+			Name: name, Subject: name == r.Subject, Released: p.Released, Registered: p.Registered, FirstNext: p.FirstNext,
+		})
+	}
+	slices.SortFunc(t.Processes, func(x, y analysis.InitProcess) int { return cmp.Compare(x.Name, y.Name) })
+	if p := r.Times.Runtime; p.FirstNext != 0 {
+		t.Processes = append(t.Processes, analysis.InitProcess{
+			Name: "runtime", Subject: r.Subject == sandbox.Runtime, Runtime: true, Released: p.Released, FirstNext: p.FirstNext,
+		})
+	}
+	return t
 }
 
 // ErrNoRun is wrapped by errors about directories that are no run.
@@ -99,7 +124,7 @@ func (r *Run) load(e Entry) (analysis.ColdStart, *symbolize.Resolver, []string) 
 	c := analysis.ColdStart{
 		Index: e.Index, Traced: e.Traced, Outcome: e.Outcome, OutcomeDetail: e.Detail, LastOutput: e.LastOutput,
 		ReleaseToNextNS: e.ReleaseToNextNS, InitNS: e.InitNS, SlackNS: e.SlackNS, FirstInvokeNS: e.FirstInvokeNS, ThrottledNS: e.ThrottledNS,
-		Events: e.EventCount, LostEvents: e.LostEvents,
+		Init: e.Init, Events: e.EventCount, LostEvents: e.LostEvents,
 	}
 	in := phase.Input{Runtime: r.Manifest.Head.Settings.As == "runtime", Release: e.Released, Received: e.Received}
 	var warnings []string

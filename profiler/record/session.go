@@ -334,6 +334,7 @@ func (s *session) entry(r *coldstart.Result, index int, traced bool) Entry {
 	e.ReleaseToNextNS = between(r.Released, r.FirstNext)
 	e.InitNS = between(r.InitStart, r.InitEnd)
 	e.SlackNS = between(r.FirstNext, r.InitEnd)
+	e.Init = initTimes(r)
 	if r.FirstInvoke > 0 {
 		e.FirstInvokeNS = new(int64(r.FirstInvoke))
 	}

@@ -30,6 +30,11 @@ func accounted() *analysis.Report {
 			},
 			Varying: []analysis.Varying{{Phase: "register", Category: "network", State: "waiting", FastNS: 3e6, SlowNS: 9e6}, {Phase: "exec", Category: "exec", State: "kernel", FastNS: 12e5, SlowNS: 11e5}},
 		},
+		InitPath: &analysis.InitPath{
+			InitNS: 40e6, SubjectNS: 7e6, HiddenNS: 3e6,
+			Parts:      []analysis.InitPart{{Process: "x\x1b", Until: "register", NS: 8e6}, {Process: "environment", Until: "release", NS: 1e6}, {Process: "runtime", Until: "next", NS: 31e6}},
+			Categories: []analysis.InitCategory{{Category: "network", ReachesNS: 6e6}, {Category: "config", ReachesNS: 5e5, HiddenNS: 2e6}, {Category: "exec", ReachesNS: 5e5}, {Category: "measurement", HiddenNS: 1e6}},
+		},
 	}
 }
 

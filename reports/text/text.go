@@ -126,6 +126,7 @@ func Report(w io.Writer, r *analysis.Report, o Options) error {
 	p.distributions(r)
 	p.phases(r)
 	p.ledger(r)
+	p.initPath(r)
 	p.longest(r)
 	p.varying(r)
 	p.spans(r)

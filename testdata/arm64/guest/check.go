@@ -28,15 +28,16 @@ func check(steps []string) int {
 				name: "dynamic C extension", subject: []string{"/subjects/extension", "getppid", "1000"},
 				phases: []string{"exec", "loader", "runtime_init", "register", "next"},
 				calls:  map[string]float64{"getppid": 1000, "connect": 1, "socket": 1},
+				slow:   true,
 			}), recordCheck(recordCase{
 				name: "static Go extension, stripped", subject: []string{"/subjects/go-stripped"},
 				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
 				calls:  map[string]float64{"execve": 1, "listen": 1},
-				golang: true,
+				golang: true, slow: true,
 			}), recordCheck(recordCase{
 				name: "the same, goroutines without a uprobe", subject: []string{"/subjects/go-stripped"},
 				phases: []string{"exec", "runtime_init", "register", "telemetry_subscribe", "next"},
-				golang: true, args: []string{"--goroutines", "cheap"},
+				golang: true, slow: true, args: []string{"--goroutines", "cheap"},
 			}), rustCheck())
 		case "startup":
 			err = startupCheck()
@@ -64,6 +65,7 @@ func rustCheck() error {
 		name: "dynamic Rust extension, stripped", subject: []string{subject},
 		phases: []string{"exec", "loader", "runtime_init", "crypto_provider_ready", "register", "register_ready", "telemetry_subscribe", "ready", "next"},
 		calls:  map[string]float64{"execve": 1, "listen": 3},
+		slow:   true,
 	})
 }
 
@@ -102,6 +104,7 @@ type recordCase struct {
 	calls   map[string]float64 // system calls per cold start
 	golang  bool               // goroutines must be there, otherwise not
 	args    []string           // of record
+	slow    bool               // the answer to register takes 100 ms
 }
 
 // report is what is asserted of `report --format json`; it is declared anew, so
@@ -109,6 +112,7 @@ type recordCase struct {
 type report struct {
 	Schema string
 	Runs   []struct {
+		Index      int
 		Traced     bool
 		Outcome    string
 		LostEvents int64 `json:"lost_events"`
@@ -136,6 +140,9 @@ type report struct {
 
 func recordCheck(c recordCase) error {
 	args := append([]string{"record", "--quiet", "-n", "3", "--untraced", "1", "--timeout", "120s", "-o", "/tmp/run.initprof"}, append(append(c.args, "--"), c.subject...)...)
+	if c.slow {
+		args = append([]string{"record", "--latency", "register=100ms"}, args[1:]...)
+	}
 	if err := command("/bin/initprof", args...); err != nil {
 		return fmt.Errorf("%s: record: %w", c.name, err)
 	}
@@ -147,6 +154,15 @@ func recordCheck(c recordCase) error {
 	var r report
 	if err := json.Unmarshal(out, &r); err != nil {
 		return fmt.Errorf("%s: report: %w", c.name, err)
+	}
+	var traced []int
+	for _, one := range r.Runs {
+		if one.Traced {
+			traced = append(traced, one.Index)
+		}
+	}
+	if err := checkLedger("/tmp/run.initprof", traced, c.slow); err != nil {
+		return errors.Join(c.compare(r), fmt.Errorf("%s: %w", c.name, err))
 	}
 	return c.compare(r)
 }
