@@ -64,7 +64,7 @@ type Raw struct {
 const recordingMagic = "initprof"
 
 // RecordingVersion changes with every change of a record's layout or meaning.
-const RecordingVersion = 2
+const RecordingVersion = 3
 
 // Bounds against files that lie about themselves.
 const (
