@@ -334,7 +334,7 @@ func (w *walk) byFramePointer(kept bool, space Space) (end bool, why trace.Trunc
 	if kept {
 		low -= w.arch.cgo.record
 	}
-	if fp&7 != 0 || fp < low && !(kept && w.stack.Goroutine != nil) {
+	if fp&7 != 0 || fp < low && (!kept || w.stack.Goroutine == nil) {
 		return true, failed
 	}
 	next, ok := w.load(fp)
