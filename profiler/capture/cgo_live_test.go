@@ -99,7 +99,7 @@ func TestMixedChainsAreWhole(t *testing.T) {
 		"do_sleep": "sleep", "main.doSleep": "sleep", "do_fault": "fault", "main.doFault": "fault",
 		"do_spin": "spin", "main.doSpin": "spin", "do_write": "write", "main.doWrite": "write",
 	}
-	want := map[string]int{"sleep": 90, "write": 198, "fault": 256, "spin": 20}
+	want := map[string]int{"sleep": 90, "write": 198, "fault": 256, "spin": 10}
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
 			subject := mixedChain(t, v.name, v.toolchain, v.flags...)

@@ -171,6 +171,41 @@ func TestChainsAreWhole(t *testing.T) {
 	}
 }
 
+// musl's libc has no unwinding tables and no frame pointers: a stack that ends in
+// it says so, however near the thread's begin it is, and claims no more than it has.
+func TestStacksWithoutTablesSaySo(t *testing.T) {
+	source := filepath.Join(t.TempDir(), "subject.c")
+	if err := os.WriteFile(source, []byte(`
+#include <unistd.h>
+__attribute__((noinline)) static int writes(int n) { for (int i = 0; i < 100; i++) n += write(2, "", 0); return n; }
+int main(int argc, char **argv) { return writes(argc) < 0; }`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	subject := filepath.Join(t.TempDir(), "subject")
+	if b, err := exec.Command(needTool(t, "musl-gcc"), "-O2", "-fomit-frame-pointer", "-static", "-o", subject, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	raw, events := record(t, needBPF(t, capture.Options{}), subject)
+	names := namer(t, events)
+	said := 0
+	for _, e := range events {
+		s, ok := e.(*trace.Syscall)
+		if !ok || trace.SyscallName(raw.Arch, s.Number) != "write" {
+			continue
+		}
+		stack := names(e)
+		switch whole := slices.Contains(stack, "main"); {
+		case s.Stack.Truncated == trace.TruncatedNoCFI:
+			said++
+		case s.Stack.Truncated != trace.Complete || !whole:
+			t.Fatalf("%q: %q", trace.Truncations[s.Stack.Truncated], stack)
+		}
+	}
+	if said < 100 {
+		t.Errorf("%d stacks of write say that code without tables ends them, want 100", said)
+	}
+}
+
 // What was on the stack is not in the recording, only addresses are.
 func TestRecordingsHoldNoStackMemory(t *testing.T) {
 	tracer := needBPF(t, capture.Options{})

@@ -10,7 +10,7 @@
 // A Table reads the CFI of one ELF object (.eh_frame through its header's
 // search table, else .eh_frame or .debug_frame whole), an Unwinder walks. Code
 // without CFI is walked by frame pointer where it is Go's or where that leads
-// to code again.
+// to code again. Where Go and C call each other it goes on on the other's stack.
 //
 // Sources: DWARF 5 section 6.4; Linux Standard Base 5.0, chapter 10 (exception
 // frames); AADWARF64; for signal frames arch/*/include/uapi/asm/sigcontext.h

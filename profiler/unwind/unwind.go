@@ -93,7 +93,7 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 	if goarch == "arm64" {
 		w.arch = &arm64
 	}
-	exact, fromC := true, false
+	exact, fromC, byRow := true, false, false
 	for n := 0; ; n++ {
 		at := w.at & w.arch.addressMask
 		if n == 0 || !exact {
@@ -121,6 +121,8 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 		inGo := code.Table != nil && code.Table.goABI
 		cameFromC := fromC
 		fromC = row != nil || !inGo // a program of Go has C in the same object
+		sure := inGo || byRow       // this frame's stack pointer is
+		byRow = row != nil
 		switch {
 		case row == &trampoline:
 			end, why = w.bySignal()
@@ -129,7 +131,7 @@ func (u *Unwinder) Unwind(goarch string, s *Stack, space Space, frames []uint64)
 			end, why = w.byRow(row, n == 0)
 			byCFI = byCFI || n == 0
 			exact = row.signal
-		case w.atTop():
+		case w.atTop() && (sure || !w.hasCaller(space)):
 			return frames, trace.Complete, byCFI
 		case inGo && cameFromC && w.calledByGo():
 			end, why = w.toGo()
@@ -295,6 +297,17 @@ func (w *walk) atTop() bool {
 	return w.stack.Top != 0 && sp <= w.stack.Top && w.stack.Top-sp <= entrySlack
 }
 
+// hasCaller tells whether there is a return address between the stack pointer
+// and the stack's top, near which it is: then the walk is not there yet.
+func (w *walk) hasCaller(space Space) bool {
+	for at := w.regs[w.arch.sp] &^ 7; at < w.stack.Top; at += 8 {
+		if ra, ok := w.load(at); ok && isBehindCall(w.arch, ra&w.arch.addressMask, space) {
+			return true
+		}
+	}
+	return false
+}
+
 // byCall goes to the caller from a function of an object that says nothing of
 // it, such as _init: to the return address at the stack's top, or one word
 // further where the stack was aligned for a call, or in the link register. It
@@ -334,7 +347,7 @@ func (w *walk) byFramePointer(kept bool, space Space) (end bool, why trace.Trunc
 	if kept {
 		low -= w.arch.cgo.record
 	}
-	if fp&7 != 0 || fp < low && !(kept && w.stack.Goroutine != nil) {
+	if fp&7 != 0 || fp < low && (!kept || w.stack.Goroutine == nil) {
 		return true, failed
 	}
 	next, ok := w.load(fp)
