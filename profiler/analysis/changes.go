@@ -4,8 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 )
+
+// ownNumbers are the parts of paths that differ in each cold start: PIDs, and
+// initprof's own cgroups.
+var ownNumbers = regexp.MustCompile(`(^/proc/|/task/|/initprof-)\d+(-\d+)?`)
 
 // listed is one side of what two runs list.
 type listed struct {
@@ -59,7 +64,7 @@ func (d *Diff) lists(b, a *Report) {
 		return listOf(r.Goroutines, func(l listing, x *Goroutine) { l.add(x.Function, new(x.RunningNS+x.SyscallNS), 1) })
 	})
 	d.Files = d.compare("files", b, a, func(r *Report) listing {
-		return listOf(r.Files, func(l listing, x *File) { l.add(x.Path, &x.NS, x.Opens) })
+		return listOf(r.Files, func(l listing, x *File) { l.add(ownNumbers.ReplaceAllString(x.Path, "${1}N"), &x.NS, x.Opens) })
 	})
 	d.Requests = d.compare("requests", b, a, func(r *Report) listing {
 		return listOf(r.Requests, func(l listing, x *Request) { l.add(x.Method+" "+x.Path, x.NS, 1) })
@@ -127,7 +132,9 @@ func (d *Diff) compare(name string, b, a *Report, of func(*Report) listing) []Ch
 			changes = append(changes, Change{Key: key, Status: StatusAppeared, After: y.ns, AfterCount: counted(y)})
 		}
 	}
-	difference := func(c *Change) float64 { return max(deref(c.AfterCount)-deref(c.BeforeCount), deref(c.BeforeCount)-deref(c.AfterCount)) }
+	difference := func(c *Change) float64 {
+		return max(deref(c.AfterCount)-deref(c.BeforeCount), deref(c.BeforeCount)-deref(c.AfterCount))
+	}
 	slices.SortFunc(changes, func(x, y Change) int {
 		return cmp.Or(cmp.Compare(size(y.Delta()), size(x.Delta())), cmp.Compare(difference(&y), difference(&x)), cmp.Compare(x.Key, y.Key))
 	})

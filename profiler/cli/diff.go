@@ -1,15 +1,21 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/initprof/initprof/profiler/analysis"
+	"github.com/initprof/initprof/profiler/profile"
+	"github.com/initprof/initprof/reports/flame"
 	"github.com/initprof/initprof/reports/json"
+	"github.com/initprof/initprof/reports/markdown"
 	"github.com/initprof/initprof/reports/text"
 )
 
@@ -76,31 +82,97 @@ func runDiff(cmd *cobra.Command, beforeDir, afterDir string, f diffFlags) error 
 			return err
 		}
 	}
-	d, _, err := analysis.Compare(inputs[0], inputs[1])
+	d, stacks, err := analysis.Compare(inputs[0], inputs[1])
 	if err != nil {
 		return err
 	}
-	write := func(w io.Writer) error {
-		switch f.format {
-		case "json":
-			return json.Diff(w, d)
-		}
-		return text.Diff(w, d, textOptions(f.out))
-	}
-	if f.out == "" {
-		err = write(cmd.OutOrStdout())
+	if f.format == "svg" {
+		err = writeDiffGraphs(cmd.OutOrStdout(), d, diffGraphs{stacks: stacks, subject: inputs[1].Report.Subject}, f)
 	} else {
-		err = writeFile(f.out, write)
+		err = writeTo(cmd.OutOrStdout(), f.out, func(w io.Writer) error { return writeDiff(w, d, f) })
 	}
 	if err != nil || !f.checked {
 		return err
 	}
-	exceeds, ok := d.Wall.Exceeds(f.failAbove)
+	return failAbove(d, f.failAbove)
+}
+
+// failAbove is the exit code of --fail-above.
+func failAbove(d *analysis.Diff, percent float64) error {
+	exceeds, ok := d.Wall.Exceeds(percent)
 	if !ok {
 		return fmt.Errorf("--fail-above needs an interval of the shift, and so at least 6 untraced cold starts of each run: record both with --untraced 12")
 	}
 	if exceeds {
-		return &exitError{exitSlower, fmt.Errorf("slower by at least %.1f %%, which is above %g %%", 100*float64(d.Wall.CI95[0])/float64(d.Wall.Before.P50), f.failAbove)}
+		return &exitError{exitSlower, fmt.Errorf("slower by at least %.1f %%, which is above %g %%", 100*float64(d.Wall.CI95[0])/float64(d.Wall.Before.P50), percent)}
 	}
 	return nil
+}
+
+// writeTo writes to a file, or without one to out.
+func writeTo(out io.Writer, file string, write func(io.Writer) error) error {
+	if file == "" {
+		return write(out)
+	}
+	return writeFile(file, write)
+}
+
+func writeDiff(w io.Writer, d *analysis.Diff, f diffFlags) error {
+	switch f.format {
+	case "json":
+		return json.Diff(w, d)
+	case "markdown":
+		return markdown.Diff(w, d)
+	}
+	return text.Diff(w, d, textOptions(f.out))
+}
+
+// writeDiffGraphs draws one phase, or into a directory all of them.
+func writeDiffGraphs(out io.Writer, d *analysis.Diff, g diffGraphs, f diffFlags) error {
+	if d.Traced == nil {
+		return errors.New("there is no flame graph without the ledgers of both runs: record both with --signals all, as root")
+	}
+	names := []string{profile.AllPhases}
+	for _, p := range d.Phases {
+		names = append(names, p.Name)
+	}
+	if !slices.Contains(names, f.phase) {
+		return usage("no phase %s in these runs; they have %s", f.phase, strings.Join(names[1:], ", "))
+	}
+	if !isDirectory(f.out) {
+		return writeTo(out, f.out, func(w io.Writer) error { return g.draw(f.phase, w) })
+	}
+	if f.phase != profile.AllPhases {
+		names = []string{f.phase}
+	}
+	return drawInto(f.out, names, g.draw)
+}
+
+// diffGraphs are the differential flame graphs of two runs.
+type diffGraphs struct {
+	stacks  *analysis.DiffStacks
+	subject analysis.Subject // of the later run
+}
+
+func (g diffGraphs) draw(phase string, w io.Writer) error {
+	title := "diff: " + string(profile.Wall)
+	if len(g.subject.Command) > 0 {
+		title = filepath.Base(g.subject.Command[0]) + ", " + title
+	}
+	if phase != profile.AllPhases {
+		title += ", phase " + phase
+	}
+	return flame.RenderDiff(w, g.samples(g.stacks.Before, phase), g.samples(g.stacks.After, phase), flame.Options{
+		Title: title, Subtitle: "exec → /next", Noun: nouns[profile.Wall],
+	})
+}
+
+func (g diffGraphs) samples(stacks []profile.WeightedStack, phase string) []flame.Sample {
+	var of []profile.WeightedStack
+	for _, s := range stacks {
+		if phase == profile.AllPhases || s.Phase == phase {
+			of = append(of, s)
+		}
+	}
+	return flameSamples(of, g.subject)
 }
