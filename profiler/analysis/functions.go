@@ -50,8 +50,8 @@ func (t *changeTree) add(stack []profile.Frame, ns int64) {
 	}
 }
 
-// through follows the change inwards as long as one function has three quarters
-// of it. What a function waits for, in brackets, is no place to look for.
+// through follows the change inwards as long as one function has two thirds of
+// it. What a function waits for, in brackets, is no place to look for.
 func (t *changeTree) through(delta int64) Through {
 	if t == nil || delta == 0 {
 		return Through{}
@@ -68,7 +68,7 @@ func (t *changeTree) through(delta int64) Through {
 				best = c
 			}
 		}
-		if best == nil || sign*best.delta < sign*delta/4*3 || strings.HasPrefix(best.function, "[") {
+		if best == nil || sign*best.delta < sign*delta/3*2 || strings.HasPrefix(best.function, "[") {
 			break
 		}
 		at = best

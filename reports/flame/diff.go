@@ -164,7 +164,6 @@ func (d *difference) draw() {
 		d.heading(goneTop, "vanished", 0, "no stack")
 	} else {
 		d.heading(goneTop, heading, d.vanished.value, "")
-		gone.decimals = d.decimals
 		d.printf("<g class=\"frames vanished\">\n")
 		for _, b := range gone.boxes {
 			d.box(&gone, b, goneTop)
@@ -277,7 +276,10 @@ func (d *difference) box(p *picture, b box, top int) {
 	if known {
 		class, text = d.class(c.delta()), d.signed(c.delta())
 		if c.before == 0 && !c.gone {
-			class, text = class+" new", text+" (appeared)"
+			text += " (appeared)"
+			if class != "eq0" { // outlines of what is too small would hide the rest
+				class += " new"
+			}
 		}
 		if c.gone {
 			text += " (vanished)"
