@@ -211,6 +211,8 @@ func (d *Diff) account(b, a *Ledger, order []string, stacks *DiffStacks) error {
 		c.Through = changes.cells[k].through(c.DeltaNS)
 		if c.Category == ledger.Measurement {
 			d.Traced.MeasurementDeltaNS += c.DeltaNS
+		} else if c.State == StateRunnable {
+			d.Traced.RunnableDeltaNS += c.DeltaNS
 		}
 		d.Ledger = append(d.Ledger, *c)
 	}

@@ -57,7 +57,7 @@ func two() (before, after DiffInput) {
 		weighted(1e6, "exec", "exec", "kernel", "_start"),
 		weighted(2e6, "tls", "cert-loading", "user", "parse", "loadRoots", "main"),
 		weighted(3e6, "register", "network", "waiting", "[waits for request POST /register]", "register", "main"),
-		weighted(5e5, "register", "other", "user", "ext+0x1234", "main"),
+		weighted(4e5, "register", "other", "user", "ext+0x1234", "main"),
 	)
 	after = side("after",
 		weighted(12e5, "exec", "exec", "kernel", "_start"),
@@ -65,7 +65,8 @@ func two() (before, after DiffInput) {
 		weighted(1e6, "config", "config", "user", "loadConfig", "main"),
 		weighted(1e5, "config", "measurement", "user", "[measurement]", "burn", "loadConfig", "main"),
 		weighted(26e5, "register", "network", "waiting", "[waits for request POST /register]", "register", "main"),
-		weighted(5e5, "register", "other", "user", "ext+0x5678", "main"),
+		weighted(1e5, "register", "other", "runnable", "[runnable behind cc1 (not the subject)]", "register", "main"),
+		weighted(4e5, "register", "other", "user", "ext+0x5678", "main"),
 	)
 	b, a := before.Report, after.Report
 	b.Syscalls = []Syscall{{Name: "read", Count: 300, NS: 15e5}, {Name: "openat", Count: 7, NS: 7e4}, {Name: "getdents64", Count: 2, NS: 3e4}, {Name: "close", Count: 7, NS: 7e3}}
@@ -111,7 +112,7 @@ func TestCompare(t *testing.T) {
 	for _, c := range d.Ledger {
 		sum += c.DeltaNS
 	}
-	if sum != 29e5 || d.Traced.DeltaNS != 29e5 || d.Traced.MeasurementDeltaNS != 1e5 {
+	if sum != 3e6 || d.Traced.DeltaNS != 3e6 || d.Traced.MeasurementDeltaNS != 1e5 || d.Traced.RunnableDeltaNS != 1e5 {
 		t.Errorf("the cells sum to %d; %+v", sum, *d.Traced)
 	}
 	if c := d.Causes[0]; c.Phase != "config" || c.Category != "config" || c.Function != "burn" || *c.FunctionNS != 4e6 {
@@ -139,7 +140,7 @@ func TestCompareWithItself(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	if d.Wall.ShiftNS != 0 || d.Wall.Verdict() != VerdictUndecided || *d.Traced != (DiffTraced{BeforeNS: 65e5, AfterNS: 65e5}) {
+	if d.Wall.ShiftNS != 0 || d.Wall.Verdict() != VerdictUndecided || *d.Traced != (DiffTraced{BeforeNS: 64e5, AfterNS: 64e5}) {
 		t.Errorf("%+v, %+v", d.Wall, d.Traced)
 	}
 	for name, list := range map[string][]Change{

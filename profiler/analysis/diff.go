@@ -62,6 +62,9 @@ type DiffTraced struct {
 	DeltaNS  int64 `json:"delta_ns"`
 	// MeasurementDeltaNS is the part of DeltaNS that is initprof's own.
 	MeasurementDeltaNS int64 `json:"measurement_delta_ns"`
+	// RunnableDeltaNS is the part of it that threads waited for a CPU, initprof's
+	// own share apart: other load decides it as much as the change does.
+	RunnableDeltaNS int64 `json:"runnable_delta_ns"`
 }
 
 // DiffPhase is a phase of either run: its cells' sum.

@@ -16,6 +16,7 @@ const mostChanges = 1000
 // outermost.
 type changeTree struct {
 	function string
+	outside  bool // of the program
 	delta    int64
 	children map[profile.Frame]*changeTree
 }
@@ -45,13 +46,14 @@ func (t *changeTree) add(stack []profile.Frame, ns int64) {
 		if t.children == nil {
 			t.children = map[profile.Frame]*changeTree{}
 		}
-		t = ensure(t.children, f, changeTree{function: f.Function})
+		t = ensure(t.children, f, changeTree{function: f.Function, outside: f.Module == "[kernel]" || strings.HasPrefix(f.Function, "[")})
 		t.delta += ns
 	}
 }
 
 // through follows the change inwards as long as one function has two thirds of
-// it. What a function waits for, in brackets, is no place to look for.
+// it. What a function waits for, in brackets, and the kernel are no places to
+// look for.
 func (t *changeTree) through(delta int64) Through {
 	if t == nil || delta == 0 {
 		return Through{}
@@ -68,7 +70,7 @@ func (t *changeTree) through(delta int64) Through {
 				best = c
 			}
 		}
-		if best == nil || sign*best.delta < sign*delta/3*2 || strings.HasPrefix(best.function, "[") {
+		if best == nil || sign*best.delta < sign*delta/3*2 || best.outside {
 			break
 		}
 		at = best

@@ -35,12 +35,15 @@ func cpu() time.Duration {
 //go:noinline
 func burn() {
 	runtime.LockOSThread()
-	begin, n := cpu(), 200000
+	begin, n, all := cpu(), 200000, 0
 	for turn := 0; ; turn++ {
-		for i := 0; i < n; i++ { sink += i }
+		x := turn
+		for i := 0; i < n; i++ { x = x*3 + i }
+		sink += x
+		all += n
 		used := cpu() - begin
 		if used >= 10*time.Millisecond { break }
-		if n = 20000; turn == 0 { n = int(200000 * (9*time.Millisecond - used) / used) }
+		n = max(20000, int(float64(all) * float64(10*time.Millisecond-used) / float64(used) * 0.9))
 	}
 	runtime.UnlockOSThread()
 }

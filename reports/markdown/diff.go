@@ -66,8 +66,8 @@ func (p *page) diffAnswer(d *analysis.Diff) {
 			figure.Duration(float64(w.Before.P50)), figure.Duration(float64(w.After.P50)), w.Before.N, w.After.N)
 	}
 	if t != nil {
-		p.printf("\nTraced, exec → /next: %s → %s at the mean (%s), of which %s is initprof's own.\n",
-			figure.Duration(float64(t.BeforeNS)), figure.Duration(float64(t.AfterNS)), change(t.DeltaNS), change(t.MeasurementDeltaNS))
+		p.printf("\nTraced, exec → /next: %s → %s at the mean (%s), of which %s is initprof's own and %s waiting for a CPU.\n",
+			figure.Duration(float64(t.BeforeNS)), figure.Duration(float64(t.AfterNS)), change(t.DeltaNS), change(t.MeasurementDeltaNS), change(t.RunnableDeltaNS))
 	}
 }
 

@@ -103,8 +103,8 @@ func diffBlame(d *analysis.Diff) string {
 	if t.DeltaNS == 0 && d.Causes[0].DeltaNS == 0 {
 		return "Traced, no cell of the ledger differs."
 	}
-	text := fmt.Sprintf("Traced, exec → /next went from %s to %s at the mean (%s), of which %s is initprof's own.",
-		figure.Duration(float64(t.BeforeNS)), figure.Duration(float64(t.AfterNS)), change(t.DeltaNS), change(t.MeasurementDeltaNS))
+	text := fmt.Sprintf("Traced, exec → /next went from %s to %s at the mean (%s), of which %s is initprof's own and %s waiting for a CPU.",
+		figure.Duration(float64(t.BeforeNS)), figure.Duration(float64(t.AfterNS)), change(t.DeltaNS), change(t.MeasurementDeltaNS), change(t.RunnableDeltaNS))
 	const named = 3
 	var parts []string
 	for _, c := range d.Causes {
