@@ -125,8 +125,9 @@ func TestDiffBlamesABusyLoop(t *testing.T) {
 			d := diff(t, runs[false], runs[true])
 			sums(t, d)
 			busyCell(t, d, c.phase, c.function, 10*ms)
-			if d.Wall.ShiftNS < 5*ms || d.Wall.Before.N != 6 || d.Wall.After.N != 6 {
-				t.Errorf("the untraced starts shifted by %d ns, of %d and %d", d.Wall.ShiftNS, d.Wall.Before.N, d.Wall.After.N)
+			before, after := report(t, runs[false]).Untraced, report(t, runs[true]).Untraced
+			if w := d.Wall; w.Before.N != 6 || w.Before.P50 != before.P50 || w.After.P50 != after.P50 || w.After.Min < 10*ms {
+				t.Errorf("untraced %+v, the reports have medians of %d and %d ns", *w, before.P50, after.P50)
 			}
 			if c.name == "C" {
 				for key, want := range map[string]string{"/etc/hostname": analysis.StatusAppeared, "/etc/passwd": analysis.StatusVanished} {
@@ -146,7 +147,7 @@ func TestDiffBlamesABusyLoop(t *testing.T) {
 			busyCell(t, back, c.phase, c.function, -10*ms)
 
 			_, out, _ := initprof("diff", runs[false], runs[true])
-			if want := "config in " + c.phase + " through " + c.function; !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
+			if want := c.phase + " config user " + c.function; !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
 				t.Errorf("%q is not in\n%s", want, out)
 			}
 			_, out, _ = initprof("diff", runs[false], runs[true], "--format", "markdown")
@@ -156,19 +157,22 @@ func TestDiffBlamesABusyLoop(t *testing.T) {
 
 			// The picture shows it red in after, the other way round blue in what vanished.
 			boxes := drawnDiff(t, runs[false], runs[true], c.phase)
-			if b := boxes["after"][c.function]; !strings.Contains(b.class, "up3 new") || b.value < 9*ms {
+			if b := boxes["after"][c.function]; !strings.HasPrefix(b.class, "f up") || !strings.HasSuffix(b.class, " new") || b.value < 9*ms {
 				t.Errorf("after the loop %s is %+v", c.function, b)
 			}
 			boxes = drawnDiff(t, runs[true], runs[false], c.phase)
-			if b := boxes["vanished"][c.function]; !strings.Contains(b.class, "dn3") || b.value < 9*ms {
+			if b := boxes["vanished"][c.function]; !strings.HasPrefix(b.class, "f dn") || b.value < 9*ms {
 				t.Errorf("without the loop %s is %+v", c.function, b)
 			}
 
-			if code, _, errOut := initprof("diff", runs[false], runs[true], "--fail-above", "5"); code != 5 || !strings.Contains(errOut, "slower by at least") {
-				t.Errorf("--fail-above 5: exit code %d, %s", code, errOut)
-			}
-			if code, _, errOut := initprof("diff", runs[true], runs[false], "--fail-above", "5"); code != 0 {
-				t.Errorf("faster, and exit code %d, %s", code, errOut)
+			for _, d := range []*analysis.Diff{d, back} {
+				want := 0 // other load may widen the interval until it says nothing
+				if float64(d.Wall.CI95[0]) > 0.05*float64(d.Wall.Before.P50) {
+					want = 5
+				}
+				if code, _, errOut := initprof("diff", d.Before.Run, d.After.Run, "--fail-above", "5"); code != want || code == 5 != strings.Contains(errOut, "slower by at least") {
+					t.Errorf("--fail-above 5: exit code %d, want %d of %+v; %s", code, want, *d.Wall, errOut)
+				}
 			}
 			same(t, runs[true])
 		})
@@ -211,12 +215,12 @@ func sums(t *testing.T, d *analysis.Diff) {
 	}
 }
 
-// busyCell fails unless the cell that changed most is the loop's. What waits for
-// a CPU is the machine's other load.
+// busyCell fails unless the cell that changed most is the loop's. What waits, for
+// a CPU or an answer, waits for the machine's other load.
 func busyCell(t *testing.T, d *analysis.Diff, phase, function string, want int64) {
 	t.Helper()
 	for _, c := range d.Ledger {
-		if c.State == analysis.StateRunnable {
+		if c.State == analysis.StateRunnable || c.State == analysis.StateWaiting {
 			continue
 		}
 		if c.Phase != phase || c.Category != "config" || c.State != analysis.StateUser || c.Function != function {
