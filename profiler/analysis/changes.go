@@ -6,6 +6,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // ownNumbers are the parts of paths that differ in each cold start: PIDs, and
@@ -93,6 +94,9 @@ func (d *Diff) lists(b, a *Report) {
 			l.add(path.Base(object)+": "+cmp.Or(x.Name, "[unnamed]")+" ("+x.Mode+")", x.NS, x.Count)
 		})
 	})
+	if len(d.oneSided) > 0 {
+		d.Warnings = append(d.Warnings, "only one run recorded these, which are not compared: "+strings.Join(d.oneSided, ", "))
+	}
 }
 
 // compare lists what changed, the greatest change first.
@@ -102,7 +106,7 @@ func (d *Diff) compare(name string, b, a *Report, of func(*Report) listing) []Ch
 		return nil
 	}
 	if before == nil || after == nil {
-		d.Warnings = append(d.Warnings, fmt.Sprintf("only one run knows of %s: they are not compared", name))
+		d.oneSided = append(d.oneSided, name)
 		return nil
 	}
 	changes := []Change{}

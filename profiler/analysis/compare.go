@@ -107,7 +107,7 @@ func caveatsOf(b, a *Report) []string {
 	warnings := []string{}
 	differ := func(what, x, y, hint string) {
 		if x != y {
-			warnings = append(warnings, strings.TrimSpace(fmt.Sprintf("%s differs: %s before, %s after%s", what, cmp.Or(x, "none"), cmp.Or(y, "none"), hint)))
+			warnings = append(warnings, fmt.Sprintf("the runs differ in %s: %s before, %s after%s", what, cmp.Or(x, "none"), cmp.Or(y, "none"), hint))
 		}
 	}
 	if b.Session == "" || b.Session != a.Session {
@@ -121,9 +121,9 @@ func caveatsOf(b, a *Report) []string {
 		return r.Subject.Command[0][strings.LastIndexByte(r.Subject.Command[0], '/')+1:]
 	}
 	if name(b) != name(a) && b.Subject.Language != a.Subject.Language {
-		differ("the subject", name(b)+" ("+b.Subject.Language+")", name(a)+" ("+a.Subject.Language+")", ": these are different programs, of which little compares")
+		differ("the subject", name(b)+" ("+b.Subject.Language+")", name(a)+" ("+a.Subject.Language+")", "; these are two programs, of which little compares")
 	} else if name(b) != name(a) {
-		differ("the subject", name(b), name(a), ": if these are different programs, little compares")
+		differ("the subject", name(b), name(a), "; if these are two programs, little compares")
 	}
 	number := func(v any, known bool) string {
 		if !known {
@@ -147,7 +147,7 @@ func caveatsOf(b, a *Report) []string {
 		{"the kernel", b.Host.Kernel, a.Host.Kernel},
 		{"the architecture", b.Host.Arch, a.Host.Arch},
 		{"the CPU", b.Host.CPUModel, a.Host.CPUModel},
-		{"initprof", b.Tool.Version, a.Tool.Version},
+		{"the version of initprof", b.Tool.Version, a.Tool.Version},
 	} {
 		differ(x.what, x.before, x.after, "")
 	}

@@ -188,8 +188,8 @@ func TestCompareWarns(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"different sessions", "the subject differs: ext before, other after", "the memory limit differs: none before, 128 after",
-		"only one run knows of packages", "1 of 14 cold starts failed", "takes 6 untraced cold starts", "of files, ",
+		"different sessions", "differ in the subject: ext before, other after", "differ in the memory limit: none before, 128 after",
+		"not compared: packages", "1 of 14 cold starts failed", "takes 6 untraced cold starts", "of files, ",
 	} {
 		if !strings.Contains(strings.Join(d.Warnings, "\n"), want) {
 			t.Errorf("%q is not in %q", want, d.Warnings)

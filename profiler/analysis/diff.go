@@ -34,6 +34,8 @@ type Diff struct {
 	Allocator  []Change `json:"allocator,omitzero"`
 
 	Warnings []string `json:"warnings"`
+
+	oneSided []string // lists that only one run has
 }
 
 // DiffRun is one of the two runs.

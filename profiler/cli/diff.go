@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -73,14 +75,20 @@ func runDiff(cmd *cobra.Command, beforeDir, afterDir string, f diffFlags) error 
 		return usage("--fail-above takes per cent from 0, not %v", f.failAbove)
 	}
 	var inputs [2]analysis.DiffInput
+	var failed [2]error
+	var both sync.WaitGroup
 	for i, dir := range []string{beforeDir, afterDir} {
-		run, err := openRun(dir, f.rules)
-		if err != nil {
-			return err
-		}
-		if inputs[i], err = run.Compared(); err != nil {
-			return err
-		}
+		both.Go(func() {
+			run, err := openRun(dir, f.rules)
+			if err == nil {
+				inputs[i], err = run.Compared()
+			}
+			failed[i] = err
+		})
+	}
+	both.Wait()
+	if err := cmp.Or(failed[0], failed[1]); err != nil {
+		return err
 	}
 	d, stacks, err := analysis.Compare(inputs[0], inputs[1])
 	if err != nil {

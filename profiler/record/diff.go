@@ -28,8 +28,8 @@ func (r *Run) Compared() (analysis.DiffInput, error) {
 	}
 	b, accounted := r.newBuilder(), 0
 	report, err := r.report(0, func(e Entry, c analysis.ColdStart, names *symbolize.Resolver) {
-		addTo(b, e, c, names)
-		if c.Ledger != nil && e.Outcome == analysis.OutcomeOK {
+		if c.Ledger != nil && names != nil && e.Outcome == analysis.OutcomeOK {
+			b.AddWall(profiled(e, c, names))
 			accounted++
 		}
 	})

@@ -225,7 +225,9 @@ func (r *Run) profiles() *profile.Builder {
 	for _, e := range r.Manifest.ColdStarts {
 		if e.Events != "" && e.Outcome == analysis.OutcomeOK {
 			c, names, _ := r.load(e) // warnings are the report's
-			addTo(b, e, c, names)
+			if names != nil {
+				b.Add(profiled(e, c, names))
+			}
 		}
 	}
 	return b
@@ -243,16 +245,13 @@ func (r *Run) newBuilder() *profile.Builder {
 	return profile.NewBuilder(opts)
 }
 
-// addTo adds a traced cold start that went well and could be read.
-func addTo(b *profile.Builder, e Entry, c analysis.ColdStart, names *symbolize.Resolver) {
-	if names == nil || e.Outcome != analysis.OutcomeOK {
-		return
-	}
+// profiled is what profiles take of a cold start.
+func profiled(e Entry, c analysis.ColdStart, names *symbolize.Resolver) profile.ColdStart {
 	lost := uint64(0)
 	if e.LostEvents != nil {
 		lost = uint64(*e.LostEvents)
 	}
-	b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Ledger: c.Ledger, Symbolizer: names, Lost: lost})
+	return profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Ledger: c.Ledger, Symbolizer: names, Lost: lost}
 }
 
 // Traced is how many cold starts the profiles hold.
