@@ -45,14 +45,10 @@ func flamegraphCommand() *cobra.Command {
 			if phase != profile.AllPhases && !slices.Contains(g.phases, phase) {
 				return usage("no phase %s in this run; it has %s", phase, strings.Join(g.phases, ", "))
 			}
-			if info, err := os.Stat(out); phase == profile.AllPhases && out != "" && (err == nil && info.IsDir() || strings.HasSuffix(out, "/")) {
+			if phase == profile.AllPhases && isDirectory(out) {
 				return g.drawAll(out)
 			}
-			write := func(w io.Writer) error { return g.draw(phase, w) }
-			if out == "" {
-				return write(cmd.OutOrStdout())
-			}
-			return writeFile(out, write)
+			return writeTo(cmd.OutOrStdout(), out, func(w io.Writer) error { return g.draw(phase, w) })
 		},
 	}
 	c.Flags().StringVar(&phase, "phase", "all", "a phase's name, or all")
@@ -84,17 +80,28 @@ func newGraphs(run *record.Run, report *analysis.Report, signal profile.Signal) 
 
 // drawAll draws one graph a phase and one for all.
 func (g *graphs) drawAll(dir string) error {
+	return drawInto(dir, append(slices.Clone(g.phases), profile.AllPhases), g.draw)
+}
+
+// isDirectory tells whether -o names a directory, or asks for one.
+func isDirectory(out string) bool {
+	info, err := os.Stat(out)
+	return err == nil && info.IsDir() || strings.HasSuffix(out, "/")
+}
+
+// drawInto draws one graph a phase into a directory.
+func drawInto(dir string, phases []string, draw func(phase string, w io.Writer) error) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, p := range append(slices.Clone(g.phases), profile.AllPhases) {
+	for _, p := range phases {
 		name := strings.Map(func(c rune) rune {
 			if c == '/' || c < ' ' {
 				return '_'
 			}
 			return c
 		}, p)
-		if err := writeFile(filepath.Join(dir, name+".svg"), func(w io.Writer) error { return g.draw(p, w) }); err != nil {
+		if err := writeFile(filepath.Join(dir, name+".svg"), func(w io.Writer) error { return draw(p, w) }); err != nil {
 			return err
 		}
 	}
@@ -109,21 +116,26 @@ var nouns = map[profile.Signal]string{
 
 func (g *graphs) draw(phase string, w io.Writer) error {
 	subject := g.run.Manifest.Head.Subject
-	var samples []flame.Sample
-	for _, s := range profile.Stacks(g.profile, phase) {
-		out := flame.Sample{Value: s.Value, Count: s.Count}
-		for _, f := range s.Stack {
-			isGo := subject.Language == symbolize.LanguageGo && f.Module == subject.Command[0]
-			out.Stack = append(out.Stack, flame.Frame{Name: f.Function, Module: f.Module, Kind: flame.Classify(f.Module, f.Function, isGo)})
-		}
-		samples = append(samples, out)
-	}
 	title := filepath.Base(subject.Command[0]) + ": " + string(g.signal)
 	if phase != profile.AllPhases {
 		title += ", phase " + phase
 	}
-	return flame.Render(w, samples, flame.Options{
+	return flame.Render(w, flameSamples(profile.Stacks(g.profile, phase), subject), flame.Options{
 		Title: title, Subtitle: "exec → /next", Noun: nouns[g.signal], ColdStarts: g.run.Traced(),
 		Empty: "no " + string(g.signal) + " event fell into this phase",
 	})
+}
+
+// flameSamples are stacks with the kinds of their frames.
+func flameSamples(stacks []profile.WeightedStack, subject analysis.Subject) []flame.Sample {
+	var samples []flame.Sample
+	for _, s := range stacks {
+		out := flame.Sample{Value: s.Value, Count: s.Count}
+		for _, f := range s.Stack {
+			isGo := subject.Language == symbolize.LanguageGo && len(subject.Command) > 0 && f.Module == subject.Command[0]
+			out.Stack = append(out.Stack, flame.Frame{Name: f.Function, Module: f.Module, Kind: flame.Classify(f.Module, f.Function, isGo)})
+		}
+		samples = append(samples, out)
+	}
+	return samples
 }

@@ -28,6 +28,7 @@ const (
 	exitUsage       = 2
 	exitSubject     = 3
 	exitTimeout     = 4
+	exitSlower      = 5
 	exitInterrupted = 130
 )
 
@@ -73,7 +74,7 @@ first /next, over many cold starts, and tells where the time went.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w\nsee '%s --help'", err, c.CommandPath())
 	})
-	root.AddCommand(recordCommand(), reportCommand(), blameCommand(), criticalChainCommand(), whatifCommand(), flamegraphCommand(), sandboxCommand(), benchCommand(), doctorCommand())
+	root.AddCommand(recordCommand(), reportCommand(), blameCommand(), criticalChainCommand(), whatifCommand(), flamegraphCommand(), diffCommand(), sandboxCommand(), benchCommand(), doctorCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone

@@ -111,14 +111,29 @@ func NewBuilder(opts Options) *Builder {
 	return b
 }
 
-// Add takes in the window of a cold start. One without timeline is left out.
-func (b *Builder) Add(c ColdStart) {
+// count tells whether a cold start has a window to take in.
+func (b *Builder) count(c ColdStart) bool {
 	if c.Timeline == nil || c.Phases == nil {
-		return
+		return false
 	}
 	b.coldStarts++
 	b.lost += c.Lost
 	b.wall += c.Phases.End - c.Phases.Start
+	return true
+}
+
+// AddWall takes in the critical path of a cold start and nothing else.
+func (b *Builder) AddWall(c ColdStart) {
+	if b.count(c) {
+		b.addWall(c)
+	}
+}
+
+// Add takes in the window of a cold start. One without timeline is left out.
+func (b *Builder) Add(c ColdStart) {
+	if !b.count(c) {
+		return
+	}
 	samples := onCPUSamples(c.Timeline)
 	for _, p := range c.Phases.Phases {
 		b.addPhase(c, p)

@@ -147,7 +147,7 @@ func TestStacksAreClippedAtPhases(t *testing.T) {
 	b.Add(coldStart(t))
 	p := b.Profile(OffCPU)
 	stack := []Frame{{"f700", "[kernel]"}, {"f300", "/opt/x"}, {"x+0x900", "/opt/x"}}
-	if diff := cmp.Diff([]WeightedStack{{stack, 30, 1}}, Stacks(p, "a")); diff != "" {
+	if diff := cmp.Diff([]WeightedStack{{Stack: stack, Value: 30, Count: 1, Phase: "a", State: "waiting"}}, Stacks(p, "a")); diff != "" {
 		t.Error(diff)
 	}
 	var sum int64

@@ -22,6 +22,8 @@ type WeightedStack struct {
 	Stack []Frame // leaf first
 	Value int64   // nanoseconds, of all sample types that are times
 	Count int64   // events, of the other types
+
+	Phase, Category, State string // empty where the signal does not tell
 }
 
 // Stacks returns the stacks of a profile that this package made, in its order,
@@ -30,10 +32,10 @@ type WeightedStack struct {
 func Stacks(p *pprofile.Profile, phase string) []WeightedStack {
 	var stacks []WeightedStack
 	for _, s := range p.Sample {
-		if phase != AllPhases && (len(s.Label["phase"]) == 0 || s.Label["phase"][0] != phase) {
+		if phase != AllPhases && label(s, "phase") != phase {
 			continue
 		}
-		w := WeightedStack{}
+		w := WeightedStack{Phase: label(s, "phase"), Category: label(s, "category"), State: label(s, "state")}
 		for n, v := range s.Value {
 			if p.SampleType[n].Unit == "nanoseconds" {
 				w.Value += v
@@ -66,6 +68,13 @@ func Stacks(p *pprofile.Profile, phase string) []WeightedStack {
 		stacks = append(stacks, w)
 	}
 	return stacks
+}
+
+func label(s *pprofile.Sample, name string) string {
+	if values := s.Label[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // Phases returns the names of the phases in a profile, by first appearance.

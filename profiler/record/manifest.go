@@ -105,7 +105,7 @@ func Open(dir string) (*Run, error) {
 		return nil, fmt.Errorf("%s: %w: %w", dir, ErrNoRun, err)
 	}
 	if r.Manifest.Version != manifestVersion {
-		return nil, fmt.Errorf("%s: %w: version %d, want %d", dir, ErrNoRun, r.Manifest.Version, manifestVersion)
+		return nil, fmt.Errorf("%s: %w: its format has version %d, this initprof reads %d: record it again, or use the initprof that recorded it", dir, ErrNoRun, r.Manifest.Version, manifestVersion)
 	}
 	if r.Symbols, err = symbolize.Open(filepath.Join(dir, "symbols")); r.Symbols == nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
@@ -196,14 +196,21 @@ func (r *Run) ColdStart(index int) (analysis.ColdStart, error) {
 
 // Report computes the report of all cold starts, or of one, counted from 1.
 func (r *Run) Report(only int) (*analysis.Report, error) {
+	return r.report(only, func(Entry, analysis.ColdStart, *symbolize.Resolver) {})
+}
+
+// report also shows each cold start to whoever needs more of it.
+func (r *Run) report(only int, each func(Entry, analysis.ColdStart, *symbolize.Resolver)) (*analysis.Report, error) {
 	sums := analysis.NewAccumulator(r.Manifest.Head, analysis.Options{Run: only})
 	var warnings []string
 	for _, e := range r.Manifest.ColdStarts {
 		c := analysis.ColdStart{Index: e.Index}
 		if only == 0 || e.Index == only {
 			var w []string
-			c, _, w = r.load(e)
+			var names *symbolize.Resolver
+			c, names, w = r.load(e)
 			warnings = append(warnings, w...)
+			each(e, c, names)
 		}
 		if err := sums.Add(c); err != nil {
 			return nil, err
@@ -239,6 +246,19 @@ func profileName(s profile.Signal) string { return "profiles/" + string(s) + ".p
 
 // profiles adds up the traced cold starts, all signals at once.
 func (r *Run) profiles() *profile.Builder {
+	b := r.newBuilder()
+	for _, e := range r.Manifest.ColdStarts {
+		if e.Events != "" && e.Outcome == analysis.OutcomeOK {
+			c, names, _ := r.load(e) // warnings are the report's
+			if names != nil {
+				b.Add(profiled(e, c, names))
+			}
+		}
+	}
+	return b
+}
+
+func (r *Run) newBuilder() *profile.Builder {
 	head := r.Manifest.Head
 	opts := profile.Options{Tool: head.Tool.Version, Kernel: head.Host.Kernel, BuildID: head.Subject.BuildID}
 	if len(head.Subject.Command) > 0 {
@@ -247,22 +267,16 @@ func (r *Run) profiles() *profile.Builder {
 	if hz := head.Settings.SampleHz; hz != nil && *hz > 0 {
 		opts.Period = time.Second / time.Duration(*hz)
 	}
-	b := profile.NewBuilder(opts)
-	for _, e := range r.Manifest.ColdStarts {
-		if e.Events == "" || e.Outcome != analysis.OutcomeOK {
-			continue
-		}
-		c, resolver, _ := r.load(e) // warnings are the report's
-		if resolver == nil {
-			continue
-		}
-		lost := uint64(0)
-		if e.LostEvents != nil {
-			lost = uint64(*e.LostEvents)
-		}
-		b.Add(profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Ledger: c.Ledger, Symbolizer: resolver, Lost: lost})
+	return profile.NewBuilder(opts)
+}
+
+// profiled is what profiles take of a cold start.
+func profiled(e Entry, c analysis.ColdStart, names *symbolize.Resolver) profile.ColdStart {
+	lost := uint64(0)
+	if e.LostEvents != nil {
+		lost = uint64(*e.LostEvents)
 	}
-	return b
+	return profile.ColdStart{Timeline: c.Timeline, Phases: c.Phases, Startup: c.Startup, Ledger: c.Ledger, Symbolizer: names, Lost: lost}
 }
 
 // Traced is how many cold starts the profiles hold.

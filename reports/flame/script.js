@@ -5,28 +5,33 @@
   if (!svg || svg.hasAttribute("data-live")) return;
   svg.setAttribute("data-live", "");
 
-  var total = +svg.getAttribute("data-total");
   var unit = svg.getAttribute("data-unit");
   var runs = +svg.getAttribute("data-runs");
   var margin = +svg.getAttribute("data-margin");
-  var row = +svg.getAttribute("data-row");
-  var top = +svg.getAttribute("data-top");
   var charWidth = +svg.getAttribute("data-char");
   var height = +svg.getAttribute("height");
   var details = svg.querySelector(".details");
   var foot = svg.querySelector(".foot");
 
-  // Places are kept as the exact integers that the file carries.
-  var frames = Array.prototype.map.call(svg.querySelectorAll(".f"), function (g) {
-    var title = g.querySelector("title").textContent;
-    var lines = title.split("\n");
-    return {
-      g: g, rect: g.querySelector("rect"), text: g.querySelector("text"), lines: lines, name: lines[0],
-      s: +g.getAttribute("data-s"), v: +g.getAttribute("data-v"), d: +g.getAttribute("data-d"), hit: false
-    };
+  // Places are kept as the exact integers that the file carries. A panel is a
+  // graph with a root of its own; all have one scale until they are zoomed.
+  var frames = [], whole = 0, pattern = null;
+  var panels = Array.prototype.map.call(svg.querySelectorAll(".frames"), function (group) {
+    var panel = { frames: null, root: null, zoomed: null };
+    panel.frames = Array.prototype.map.call(group.querySelectorAll(".f"), function (g) {
+      var lines = g.querySelector("title").textContent.split("\n");
+      return {
+        panel: panel, g: g, rect: g.querySelector("rect"), text: g.querySelector("text"), lines: lines, name: lines[0],
+        s: +g.getAttribute("data-s"), v: +g.getAttribute("data-v"), d: +g.getAttribute("data-d"),
+        change: g.getAttribute("data-change"), hit: false
+      };
+    });
+    panel.root = panel.zoomed = panel.frames[0];
+    whole = Math.max(whole, panel.root.v);
+    frames = frames.concat(panel.frames);
+    return panel;
   });
   if (!frames.length) return;
-  var root = frames[0], zoomed = root, pattern = null;
 
   function percent(part, whole, digits) { return (100 * part / whole).toFixed(digits) + " %"; }
   function grouped(n) { return String(n).replace(/\B(?=(\d{3})+$)/g, ","); }
@@ -65,13 +70,10 @@
     return Math.max(300, Math.floor(width || +svg.getAttribute("width")));
   }
 
-  function layOut() {
-    var width = pageWidth();
-    svg.setAttribute("width", width);
-    svg.setAttribute("viewBox", "0 0 " + width + " " + height);
-    var scale = (width - 2 * margin) / zoomed.v;
+  function layOutPanel(panel, zoomed, width) {
+    var scale = (width - 2 * margin) / (zoomed === panel.root ? whole : zoomed.v);
     var end = zoomed.s + zoomed.v;
-    frames.forEach(function (f) {
+    panel.frames.forEach(function (f) {
       var above = f.d < zoomed.d && f.s <= zoomed.s && f.s + f.v >= end;
       var inside = f === zoomed || (f.d > zoomed.d && f.s >= zoomed.s && f.s + f.v <= end);
       var w = above ? width - 2 * margin : f.v * scale;
@@ -84,7 +86,7 @@
       var label = shorten(f.name, w);
       if (label && !f.text) {
         f.text = document.createElementNS(svg.namespaceURI, "text");
-        f.text.setAttribute("y", top + f.d * row + 12);
+        f.text.setAttribute("y", +f.rect.getAttribute("y") + 12);
         f.g.appendChild(f.text);
       }
       if (f.text) {
@@ -92,6 +94,13 @@
         f.text.textContent = label;
       }
     });
+  }
+
+  function layOut() {
+    var width = pageWidth();
+    svg.setAttribute("width", width);
+    svg.setAttribute("viewBox", "0 0 " + width + " " + height);
+    panels.forEach(function (panel) { layOutPanel(panel, panel.zoomed, width); });
     if (tools) tools.setAttribute("x", width - margin - 470);
     show(null);
     fitLine(foot, footText, width);
@@ -109,37 +118,50 @@
 
   function show(f) {
     var text = "";
+    var panel = f ? f.panel : panels.filter(isZoomed)[0] || panels[0];
+    var root = panel.root, zoomed = panel.zoomed;
     if (f) {
-      text = f.name + "  " + exact(f.v) + "  " + percent(f.v, total, 2) + " of all";
+      text = f.name + "  " + exact(f.v) + "  " + percent(f.v, root.v, 2) + " of all";
+      if (f.change) text += "  change " + f.change;
       if (zoomed !== root && f.d >= zoomed.d) text += "  " + percent(f.v, zoomed.v, 2) + " of " + zoomed.name;
       if (f.lines.length > 1 && /^[\/\[]/.test(f.lines[1])) text += "  " + f.lines[1];
     } else if (zoomed !== root) {
-      text = "zoomed: " + zoomed.name + "  " + exact(zoomed.v) + "  " + percent(zoomed.v, total, 2) + " of all";
+      text = "zoomed: " + zoomed.name + "  " + exact(zoomed.v) + "  " + percent(zoomed.v, root.v, 2) + " of all";
     }
     fitLine(details, text, +svg.getAttribute("width"));
   }
 
-  function zoom(f) {
-    zoomed = f;
+  function isZoomed(panel) { return panel.zoomed !== panel.root; }
+
+  function changed() {
     layOut();
     mark();
-    if (resetButton) resetButton.disabled = zoomed === root && !pattern;
+    if (resetButton) resetButton.disabled = !panels.some(isZoomed) && !pattern;
+  }
+
+  function zoom(f) {
+    f.panel.zoomed = f;
+    changed();
   }
 
   // A part counts once, however many of its frames match.
   function mark() {
-    var sum = 0, covered = -1, end = zoomed.s + zoomed.v;
-    frames.forEach(function (f) { // parents come before their children
-      f.hit = !!pattern && f !== root && pattern.test(f.name);
-      f.g.classList.toggle("hit", f.hit);
-      if (f.hit && f.s >= covered && f.s < end && f.s + f.v > zoomed.s) {
-        var from = Math.max(f.s, zoomed.s), to = Math.min(f.s + f.v, end);
-        sum += to - from;
-        covered = f.s + f.v;
-      }
+    var sum = 0, shown = 0;
+    panels.forEach(function (panel) {
+      var zoomed = panel.zoomed, covered = -1, end = zoomed.s + zoomed.v;
+      shown += zoomed.v;
+      panel.frames.forEach(function (f) { // parents come before their children
+        f.hit = !!pattern && f !== panel.root && pattern.test(f.name);
+        f.g.classList.toggle("hit", f.hit);
+        if (f.hit && f.s >= covered && f.s < end && f.s + f.v > zoomed.s) {
+          var from = Math.max(f.s, zoomed.s), to = Math.min(f.s + f.v, end);
+          sum += to - from;
+          covered = f.s + f.v;
+        }
+      });
     });
     if (matched) {
-      matched.textContent = pattern ? percent(sum, zoomed.v, 2) : "";
+      matched.textContent = pattern ? percent(sum, shown, 2) : "";
       matched.title = pattern ? exact(sum) + " matched" + (runs > 1 && unit === "ns" ? " in " + runs + " cold starts" : "") : "";
     }
   }
@@ -152,13 +174,14 @@
     }
     if (input) input.classList.toggle("bad", bad);
     mark();
-    if (resetButton) resetButton.disabled = zoomed === root && !text;
+    if (resetButton) resetButton.disabled = !panels.some(isZoomed) && !text;
   }
 
   function reset() {
     if (input) input.value = "";
     search("");
-    zoom(root);
+    panels.forEach(function (panel) { panel.zoomed = panel.root; });
+    changed();
   }
 
   var tools = null, input = null, resetButton = null, matched = null;

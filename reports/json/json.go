@@ -29,6 +29,15 @@ func Bench(w io.Writer, b *analysis.Bench) error {
 	return write(w, &canonical)
 }
 
+// Diff writes a comparison of two runs in schema analysis.DiffSchema.
+func Diff(w io.Writer, d *analysis.Diff) error {
+	canonical := *d
+	canonical.Schema = analysis.DiffSchema
+	canonical.Before.Command, canonical.After.Command = notNil(d.Before.Command), notNil(d.After.Command)
+	canonical.Warnings = notNil(d.Warnings)
+	return write(w, &canonical)
+}
+
 func notNil[T any](s []T) []T {
 	if s == nil {
 		return []T{}

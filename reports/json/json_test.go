@@ -62,6 +62,15 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare(t, benchPath, want, out.String())
+
+	const diffPath = "../testdata/diff.json"
+	var diff analysis.Diff
+	want = read(t, diffPath, &diff)
+	out.Reset()
+	if err := Diff(&out, &diff); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, diffPath, want, out.String())
 }
 
 // The fixture's phases tile each window.
