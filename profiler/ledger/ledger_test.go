@@ -266,3 +266,21 @@ func FuzzCompute(f *testing.F) {
 		holds(t, data)
 	})
 }
+
+// What libc runs between a program's entry and its main are constructors, also
+// where a checkpoint of theirs ends a phase there.
+func TestConstructorsAreRuntimeInit(t *testing.T) {
+	mark := func(at int64, kind trace.MarkKind) *trace.Mark { return &trace.Mark{Header: head(at, 10), Kind: kind} }
+	r := account(t, &trace.Exec{Header: head(100, 10)}, mark(200, trace.MarkEntry), mark(700, trace.MarkMain), next(t))
+	got := map[CellKey]int64{}
+	for _, c := range r.Cells() {
+		got[c.CellKey] += c.NS
+	}
+	want := map[CellKey]int64{
+		{"a", "other", trace.StateUser}: 100, {"a", "runtime-init", trace.StateUser}: 400,
+		{"next", "runtime-init", trace.StateUser}: 100, {"next", "other", trace.StateUser}: 300,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
