@@ -73,6 +73,26 @@ func pointsOf(t *testing.T, path string, actions map[string]probe.Action) (point
 	return points
 }
 
+// A function with several points is listed once: what is counted is its calls.
+func TestPointsOfOneFunctionAreOneProbe(t *testing.T) {
+	tracer := needBPF(t, capture.Options{})
+	subject := compileC(t, callers, "-O0", "-fno-omit-frame-pointer")
+	point := pointsOf(t, subject, map[string]probe.Action{"add": probe.RecordMark})[0]
+	behind := point
+	behind.Offset += 4 // the instruction behind the first two on x86-64, the second on arm64
+	tracer.WatchPoints([]capture.Point{point, behind})
+	record(t, tracer, subject)
+	var listed []capture.Probe
+	for _, p := range tracer.Probes() {
+		if p.Name == "uprobe add" {
+			listed = append(listed, p)
+		}
+	}
+	if len(listed) != 1 || listed[0].Reason != "" {
+		t.Errorf("listed as %+v", listed)
+	}
+}
+
 // Every call of a probed function is recorded with what it was given, returned,
 // took and faulted, whether it returns or leaves by longjmp.
 func TestFunctionCalls(t *testing.T) {

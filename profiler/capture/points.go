@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -91,7 +92,11 @@ func (a *attachedPoints) add(p Point, err error) {
 	} else {
 		a.points = append(a.points, p)
 	}
-	a.probes = append(a.probes, entry)
+	// A function can have several points, as each of its returns on arm64: what is
+	// counted is its calls.
+	if !slices.Contains(a.probes, entry) {
+		a.probes = append(a.probes, entry)
+	}
 }
 
 func (t *Tracer) attachPoints(file string, action probe.Action, points []Point) error {

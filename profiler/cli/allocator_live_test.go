@@ -89,6 +89,32 @@ func TestJemallocIsRecognised(t *testing.T) {
 	}
 }
 
+// A jemalloc's prefix is known from the configuration that it looks up: what
+// functions of that name map is jemalloc's, and what others map is not.
+func TestJemallocWithAnyPrefix(t *testing.T) {
+	needRoot(t)
+	dir := openDir(t)
+	path := extensionC(t, dir, "prefixed", `
+#include <sys/mman.h>
+#include <unistd.h>
+static void *map(long size) { return mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+__attribute__((noinline, noclone)) void *own_arena_new(void) { void *p = map(3 << 20); *(volatile char *)p = 1; return p; }
+__attribute__((noinline, noclone)) void *others(void) { void *p = map(5 << 20); *(volatile char *)p = 1; return p; }
+`, `
+	char conf[64];
+	readlink("/etc/own_malloc.conf", conf, sizeof conf);
+	getppid();
+	own_arena_new();
+	others();`)
+	got := map[string]float64{}
+	for _, a := range allocations(recordOne(t, dir, nil, path), "jemalloc") {
+		got[a.Function] += float64(a.MappedBytes)
+	}
+	if got["own_arena_new"] != 3<<20 || got["others"] != 0 || len(got) != 2 {
+		t.Errorf("jemalloc's functions mapped %v, want 3 MB by own_arena_new and the initialisation", got)
+	}
+}
+
 func TestAllocators(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t)

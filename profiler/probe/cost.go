@@ -172,7 +172,7 @@ func CheapPoint(arch string, code []byte, args int) (offset int, cost Cost) {
 func harmless(arch string, code []byte, args int) int {
 	switch arch {
 	case "amd64":
-		return harmlessAMD64(code)
+		return harmlessAMD64(code, args)
 	case "arm64":
 		if len(code) >= 4 && harmlessARM64(binary.LittleEndian.Uint32(code), uint32(args)) {
 			return 4
@@ -183,15 +183,15 @@ func harmless(arch string, code []byte, args int) int {
 
 var endbr64 = []byte{0xf3, 0x0f, 0x1e, 0xfa}
 
-// harmlessAMD64 knows endbr64 and the compares and tests, which write flags
-// alone.
-func harmlessAMD64(code []byte) int {
+// harmlessAMD64 knows endbr64, the compares and tests, which write flags alone,
+// and moves and arithmetic into a register that holds nothing at an entry.
+func harmlessAMD64(code []byte, args int) int {
 	if bytes.HasPrefix(code, endbr64) {
 		return len(endbr64)
 	}
-	n := 0
+	n, rex := 0, byte(0)
 	if len(code) > 0 && code[0]&0xf0 == 0x40 {
-		n = 1
+		n, rex = 1, code[0]
 	}
 	if len(code) < n+2 {
 		return 0
@@ -215,6 +215,14 @@ func harmlessAMD64(code []byte) int {
 			return 0
 		}
 		immediate = 1
+	case 0x03, 0x0b, 0x23, 0x2b, 0x33, 0x8b, 0x8d: // add, or, and, sub, xor, mov, lea: reg is written
+		if !freeAMD64(reg|rex<<1&8, args) {
+			return 0
+		}
+	case 0x01, 0x09, 0x21, 0x29, 0x31, 0x89: // the same the other way: r/m is written
+		if code[n+1]>>6 != 3 || !freeAMD64(code[n+1]&7|rex<<3&8, args) {
+			return 0
+		}
 	default:
 		return 0
 	}
@@ -223,6 +231,18 @@ func harmlessAMD64(code []byte) int {
 		return 0
 	}
 	return size
+}
+
+// freeAMD64 tells the registers that hold nothing at the entry of a function that
+// is not variadic: rax, r10, r11, and those of arguments beyond the ones in use.
+func freeAMD64(register byte, args int) bool {
+	switch register {
+	case 0, 10, 11:
+		return true
+	}
+	order := []byte{7, 6, 2, 1, 8, 9} // rdi, rsi, rdx, rcx, r8, r9
+	n := bytes.IndexByte(order, register)
+	return n >= max(args, 1)
 }
 
 // operandSize returns the length of ModRM, SIB and displacement.

@@ -292,6 +292,9 @@ func (s *session) collect(ctx context.Context, r *coldstart.Result) error {
 		switch e := e.(type) {
 		case *trace.FunctionCall:
 			s.hits[e.Name]++
+			if e.End != 0 {
+				s.hits[e.Name+" return"]++
+			}
 		case *trace.Mark:
 			name := cmp.Or(markNames[e.Kind], e.Name)
 			if e.Kind == trace.MarkLeave {

@@ -53,6 +53,7 @@ func (c *computation) allocators() {
 		}
 	}
 	prefix, jemalloc := c.jemalloc()
+	c.jemallocPrefix = prefix
 	if jemalloc != nil && !slices.ContainsFunc(c.Allocators, func(a Allocator) bool { return a.Name == "jemalloc" }) {
 		add(*jemalloc, "jemalloc", "initialisation, from its look-ups of "+prefix+"malloc.conf on")
 	}
@@ -222,7 +223,8 @@ func (c *computation) allocatorNamed(call *trace.Call, module, base, f string, j
 	switch {
 	case strings.HasPrefix(f, "runtime."):
 		return "go", f
-	case strings.Contains(f, "jemalloc") || strings.HasPrefix(f, "je_") || strings.HasPrefix(f, "_rjem_") || strings.Contains(base, "jemalloc"):
+	case strings.Contains(f, "jemalloc") || strings.HasPrefix(f, "je_") || strings.Contains(base, "jemalloc"),
+		c.jemallocPrefix != "" && strings.HasPrefix(f, c.jemallocPrefix):
 		return "jemalloc", f
 	case strings.HasPrefix(f, "mi_") || strings.HasPrefix(f, "_mi_") || strings.Contains(base, "mimalloc"):
 		return "mimalloc", f

@@ -83,6 +83,8 @@ type computation struct {
 	Input
 	*Result
 	maps []objectMapping // nil: not looked for yet
+
+	jemallocPrefix string // of the functions of a jemalloc that was built with one
 }
 
 // warn keeps each warning once.
