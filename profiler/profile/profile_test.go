@@ -120,13 +120,16 @@ func TestProfilesRoundTrip(t *testing.T) {
 // than was measured: what a goroutine had of a CPU is always the sum.
 func TestGoroutinesOnCPUIsDividedAmongSamples(t *testing.T) {
 	sampled, first := []Frame{{"f100", "/opt/x"}, {"f200", "/opt/x"}, {"on_cpu", ""}}, []Frame{{NotSampled, ""}, {"f800", "/opt/x"}, {"on_cpu", ""}}
+	of := func(stack []Frame, ns int64) WeightedStack {
+		return WeightedStack{Stack: stack, Value: ns, Phase: "a", State: "on_cpu"}
+	}
 	for _, c := range []struct {
 		period time.Duration
 		want   []WeightedStack // of the 7 ns on a CPU, in which one sample was taken
 	}{
-		{1000, []WeightedStack{{Stack: sampled, Value: 7}}},
-		{3, []WeightedStack{{Stack: sampled, Value: 3}, {Stack: first, Value: 4}}},
-		{0, []WeightedStack{{Stack: first, Value: 7}}},
+		{1000, []WeightedStack{of(sampled, 7)}},
+		{3, []WeightedStack{of(sampled, 3), of(first, 4)}},
+		{0, []WeightedStack{of(first, 7)}},
 	} {
 		b := NewBuilder(Options{Period: c.period})
 		b.Add(coldStart(t))
