@@ -123,6 +123,12 @@ var ablation = []tracing{
 	{"packages and runtime alone", capture.Options{NoSyscalls: true, NoSched: true, NoFaults: true, NoSamples: true, NoGoroutines: true}},
 }
 
+// The two of which the difference is what watching goroutines costs.
+const (
+	noGoroutines = "initprof, no goroutines"
+	allSignals   = "initprof, all at 999 Hz"
+)
+
 func prepare(command string, ablate, alone bool) ([]*variant, error) {
 	plan, err := planProgram(command)
 	if err != nil {
@@ -132,8 +138,8 @@ func prepare(command string, ablate, alone bool) ([]*variant, error) {
 	tracers := []tracing{
 		{"initprof, no samples or goroutines", capture.Options{NoSamples: true, NoGoroutines: true}},
 		{"initprof, no samples", capture.Options{NoSamples: true}},
-		{"initprof, no goroutines", capture.Options{NoGoroutines: true}},
-		{"initprof, all at 999 Hz", capture.Options{}},
+		{noGoroutines, capture.Options{NoGoroutines: true}},
+		{allSignals, capture.Options{}},
 	}
 	if ablate {
 		tracers = append(tracers, ablation...)
@@ -261,5 +267,27 @@ func table(variants []*variant) error {
 			float64(s.P50)/float64(stat.Summarize(base).P50), float64(shift.CI95[0])/1e6, float64(shift.CI95[1])/1e6,
 			v.events/uint64(len(v.ns)), v.lost)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return goroutines(variants)
+}
+
+// goroutines tells what watching goroutines adds to all else.
+func goroutines(variants []*variant) error {
+	of := map[string][]int64{}
+	for _, v := range variants {
+		of[v.name] = v.ns
+	}
+	without, with := of[noGoroutines], of[allSignals]
+	if len(without) == 0 || len(with) == 0 {
+		return nil
+	}
+	untraced := float64(stat.Summarize(variants[0].ns).P50)
+	shift := stat.Compare(without, with, 1)
+	percent := func(ns int64) float64 { return 100 * float64(ns) / untraced }
+	_, err := fmt.Printf("watching goroutines adds %+.3f ms (95 %% %+.3f … %+.3f): %+.1f %% of an untraced start (%+.1f … %+.1f)\n",
+		float64(shift.Estimate)/1e6, float64(shift.CI95[0])/1e6, float64(shift.CI95[1])/1e6,
+		percent(shift.Estimate), percent(shift.CI95[0]), percent(shift.CI95[1]))
+	return err
 }
