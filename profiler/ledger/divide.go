@@ -98,12 +98,12 @@ func (d *divider) collectPoints() {
 			d.charge(t, m.Time, d.Costs.Mark)
 		}
 	}
-	for _, g := range d.Timeline.Goroutines {
-		for n := range g.Intervals {
-			if t := g.Intervals[n].Thread; t != nil {
-				d.charge(t, g.Intervals[n].Start, d.Costs.Mark)
-			}
+	for _, n := range d.Timeline.GoNotes {
+		ns := d.Costs.Status
+		if n.Seen {
+			ns = d.Costs.Seen
 		}
+		d.charge(n.Thread, n.Time, ns)
 	}
 	for t := range d.points {
 		slices.SortStableFunc(d.points[t], func(x, y stackPoint) int { return cmp.Compare(x.at, y.at) })

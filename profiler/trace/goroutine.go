@@ -108,6 +108,14 @@ func (g *GoroutineLife) Between(from, to int64) iter.Seq[GoInterval] {
 	}
 }
 
+// GoNote is that the tracer noted a goroutine's status, which cost the thread on
+// which it did.
+type GoNote struct {
+	Time   int64
+	Thread *Thread
+	Seen   bool // no change: the thread was looked at (cheap mode)
+}
+
 // GoroutineAt returns the goroutine that a thread was running at that time, in
 // user mode or in a system call; nil if there was none or it is not known.
 func (t *Thread) GoroutineAt(at int64) *GoroutineLife {

@@ -50,6 +50,7 @@ type goEvent struct {
 func (b *builder) goroutines(events []goEvent) {
 	g := &goBuilder{b: b, current: map[*threadBuilder]*goLife{}, byG: map[gKey]*goLife{}, own: b.calls.numbers(runtimeCalls), parking: b.calls.numbers(parkingCalls)}
 	for _, e := range events {
+		b.tl.GoNotes = append(b.tl.GoNotes, GoNote{Time: e.Time, Thread: e.thread.Thread, Seen: e.Seen})
 		if e.Seen {
 			g.seen(e)
 		} else {

@@ -23,6 +23,7 @@ type Timeline struct {
 	Exits      []*Exit           // by time
 	Functions  []*ThreadFunction // by time
 	Goroutines []*GoroutineLife  // by start; empty where none were watched
+	GoNotes    []GoNote          // by time
 
 	Repairs Repairs
 }
