@@ -35,12 +35,14 @@ func NewPeers(in Input) *Peers {
 	p := &Peers{
 		w: newWalk(in), readied: map[*trace.Thread][]int64{}, ends: map[ends][]*trace.Descriptor{}, sent: map[*trace.Descriptor][]*trace.Call{},
 	}
+	known := map[*trace.Descriptor]bool{}
 	for _, c := range in.Timeline.Calls {
 		f := c.File
 		if f == nil || f.Near == 0 || f.Far == 0 {
 			continue
 		}
-		if e := (ends{f.Near, f.Far}); !slices.Contains(p.ends[e], f) {
+		if e := (ends{f.Near, f.Far}); !known[f] {
+			known[f] = true
 			p.ends[e] = append(p.ends[e], f)
 		}
 		copied := p.w.Timeline.SyscallName(c.Syscall) == "close" && f.Closed != c.Begin // others are left open
@@ -81,6 +83,9 @@ func (p *Peers) Of(g *trace.GoroutineLife, r *trace.Ready) Peer {
 		return Peer{Timer: true} // it found no descriptor ready: only a deadline can have passed
 	}
 	if c := p.tried(g, n); c != nil {
+		if name := p.w.Timeline.SyscallName(c.Syscall); !p.w.Timeline.Reads(c) && name != "accept4" && name != "accept" {
+			return Peer{} // for a connection, or for room in a buffer: that is nobody's write
+		}
 		if request := p.w.pending(c.File, r.Time); request != nil {
 			return Peer{Request: request.name}
 		}
@@ -96,7 +101,10 @@ func (p *Peers) otherEnd(g *trace.GoroutineLife, tried *trace.Call, until int64)
 	var found *trace.Call
 	for _, f := range p.ends[ends{tried.File.Far, tried.File.Near}] {
 		for _, c := range p.sent[f] {
-			if c.Until <= tried.Begin || c.Begin >= until {
+			if c.Begin >= until {
+				break
+			}
+			if c.Until <= tried.Begin {
 				continue
 			}
 			if found == nil || c.Begin < found.Begin {

@@ -53,6 +53,7 @@ func TestPeers(t *testing.T) {
 		{"the other end's write, of two descriptors that were ready", []trace.Event{accept(6, 80, 7001, 120), wrote(6), polled(2), ready}, "goroutine 2"},
 		{"a write after epoll had come back", []trace.Event{accept(6, 80, 7001, 120), on(12, "write", 6, 706, 709, 1), polled(1), ready}, ""},
 		{"another connection's write", []trace.Event{accept(6, 80, 7002, 120), wrote(6), sleeps, wakes, woken, polled(1), ready}, ""},
+		{"room in a buffer that was full, which is nobody's write", []trace.Event{accept(6, 80, 7001, 120), on(10, "write", 5, 206, 208, -11), wrote(6), polled(2), ready}, ""},
 		{"the environment's answer", []trace.Event{request, polled(1), ready}, "POST /2020-01-01/extension/register"},
 		{"a deadline", []trace.Event{polled(0), ready}, "timer"},
 		{"ends not known: the write that woke the poller", []trace.Event{unknown, accept(6, 0, 0, 120), wrote(6), sleeps, wakes, woken, polled(1), ready}, "goroutine 2"},
