@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // Cost is what the kernel must do with the instruction that a uprobe replaced.
@@ -146,24 +147,69 @@ func costARM64(w uint32) Cost {
 // function's arguments and return address as at its entry and costs least: the
 // entry itself, or an instruction behind some that touch neither (a landing
 // pad, a compare, on arm64 a load into a scratch register). args is how many
-// registers carry arguments. The walk is straight, so that the point is reached
-// by every call, and by each once.
+// registers carry arguments. The walk is straight, and nothing seen of the code
+// jumps back into it, so that the point is reached by every call, and by each
+// once.
 func CheapPoint(arch string, code []byte, args int) (offset int, cost Cost) {
 	entry := CostOf(arch, code)
 	if entry == Emulated {
 		return 0, entry
 	}
+	var passed []int // the beginnings of instructions behind the entry
 	for at := 0; at < min(len(code), 32); {
 		n := harmless(arch, code[at:], args)
 		if n == 0 {
 			break
 		}
 		at += n
+		passed = append(passed, at)
 		if at < len(code) && CostOf(arch, code[at:]) == Emulated {
+			push := arch == "amd64" && (code[at]&0xf8 == 0x50 || code[at] == 0x41) // begins no loop
+			if !push && jumpsTo(arch, code, passed) {
+				break
+			}
 			return at, Emulated
 		}
 	}
 	return 0, entry
+}
+
+// jumpsTo reports whether a branch in the code goes to one of these offsets. On
+// amd64, where instructions are not told apart, what merely looks like one
+// counts: that costs a probe, and the other mistake a wrong count.
+func jumpsTo(arch string, code []byte, offsets []int) bool {
+	for p := range code {
+		b, target := code[p:], -1
+		switch arch {
+		case "amd64":
+			switch {
+			case len(b) >= 2 && (b[0]&0xf0 == 0x70 || b[0] == 0xeb || b[0]&0xfc == 0xe0): // jcc, jmp, loop
+				target = p + 2 + int(int8(b[1]))
+			case len(b) >= 5 && b[0] == 0xe9:
+				target = p + 5 + int(int32(binary.LittleEndian.Uint32(b[1:])))
+			case len(b) >= 6 && b[0] == 0x0f && b[1]&0xf0 == 0x80:
+				target = p + 6 + int(int32(binary.LittleEndian.Uint32(b[2:])))
+			}
+		case "arm64":
+			if p%4 != 0 || len(b) < 4 {
+				continue
+			}
+			w := binary.LittleEndian.Uint32(b)
+			signed := func(low, bits uint32) int { return p + int(int32(w>>low<<(32-bits))>>(32-bits))*4 }
+			switch {
+			case w&0xfc000000 == 0x14000000: // b
+				target = signed(0, 26)
+			case w&0xff000000 == 0x54000000, w&0x7e000000 == 0x34000000: // b.cond, cbz, cbnz
+				target = signed(5, 19)
+			case w&0x7e000000 == 0x36000000: // tbz, tbnz
+				target = signed(5, 14)
+			}
+		}
+		if slices.Contains(offsets, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // harmless returns the length of the instruction at the beginning of code if it
