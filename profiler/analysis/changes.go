@@ -140,7 +140,9 @@ func (d *Diff) compare(name string, b, a *Report, of func(*Report) listing) []Ch
 		return max(deref(c.AfterCount)-deref(c.BeforeCount), deref(c.BeforeCount)-deref(c.AfterCount))
 	}
 	slices.SortFunc(changes, func(x, y Change) int {
-		return cmp.Or(cmp.Compare(size(y.Delta()), size(x.Delta())), cmp.Compare(difference(&y), difference(&x)), cmp.Compare(x.Key, y.Key))
+		xNS, _ := x.Delta()
+		yNS, _ := y.Delta()
+		return cmp.Or(cmp.Compare(size(yNS), size(xNS)), cmp.Compare(difference(&y), difference(&x)), cmp.Compare(x.Key, y.Key))
 	})
 	if n := len(changes); n > mostChanges {
 		changes = changes[:mostChanges]

@@ -112,10 +112,10 @@ type DiffFunction struct {
 	Key           string `json:"key"` // its name
 	Module        string `json:"module,omitempty"`
 	Status        string `json:"status"`
-	BeforeNS      int64  `json:"before"` // itself
-	AfterNS       int64  `json:"after"`
-	TotalBeforeNS int64  `json:"total_before"` // with all it calls
-	TotalAfterNS  int64  `json:"total_after"`
+	BeforeNS      int64  `json:"before_ns"` // itself
+	AfterNS       int64  `json:"after_ns"`
+	TotalBeforeNS int64  `json:"total_before_ns"` // with all it calls
+	TotalAfterNS  int64  `json:"total_after_ns"`
 	Phase         string `json:"phase"` // in which it changed most
 }
 
@@ -139,8 +139,13 @@ type Change struct {
 	AfterCount  *float64 `json:"after_count,omitzero"`
 }
 
-// Delta is by how much its time changed; what was not there took none.
-func (c *Change) Delta() int64 {
+// Delta is by how much its time changed, if that is known: what was not there
+// took none, but what was, and whose time was not measured, is no 0.
+func (c *Change) Delta() (ns int64, known bool) {
+	both := c.Status == StatusGrew || c.Status == StatusShrank
+	if c.Before == nil && c.After == nil || both && (c.Before == nil || c.After == nil) {
+		return 0, false
+	}
 	var d int64
 	if c.After != nil {
 		d = *c.After
@@ -148,7 +153,7 @@ func (c *Change) Delta() int64 {
 	if c.Before != nil {
 		d -= *c.Before
 	}
-	return d
+	return d, true
 }
 
 // Verdict says what the interval of the shift allows to say.

@@ -112,13 +112,17 @@ type initSums struct {
 	categories           map[string]*InitCategory
 }
 
+// longestInit is longer than any INIT, in nanoseconds: an hour.
+const longestInit = int64(3600e9)
+
 func newInitSums() initSums {
 	return initSums{parts: map[InitPart]int64{}, categories: map[string]*InitCategory{}}
 }
 
 func (s *initSums) add(c ColdStart) {
 	t := c.Init
-	if t == nil || c.Ledger == nil || t.End <= t.Start {
+	// The times stand in a file: none beyond it can be added up.
+	if t == nil || c.Ledger == nil || t.Start < 0 || t.End <= t.Start || t.End-t.Start > longestInit {
 		return
 	}
 	parts, until := t.parts()

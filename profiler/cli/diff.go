@@ -71,6 +71,9 @@ func runDiff(cmd *cobra.Command, beforeDir, afterDir string, f diffFlags) error 
 	if !slices.Contains(diffFormats, f.format) {
 		return usage("--format is text, json, markdown or svg, not %s", f.format)
 	}
+	if f.format != "svg" && f.phase != "all" {
+		return usage("--phase is of --format svg; the other formats tell of all phases")
+	}
 	if f.checked && !(f.failAbove >= 0 && !math.IsInf(f.failAbove, 0)) {
 		return usage("--fail-above takes per cent from 0, not %v", f.failAbove)
 	}

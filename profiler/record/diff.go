@@ -12,10 +12,16 @@ import (
 // weighted stacks, both from one reading of the recordings. It fails if no cold
 // start went well, since there is nothing to compare then.
 func (r *Run) Compared() (analysis.DiffInput, error) {
-	ok := 0
+	ok, traced, tracedOK := 0, 0, 0
 	for _, e := range r.Manifest.ColdStarts {
 		if e.Outcome == analysis.OutcomeOK {
 			ok++
+		}
+		if e.Traced {
+			traced++
+			if e.Outcome == analysis.OutcomeOK {
+				tracedOK++
+			}
 		}
 		for _, ns := range []*int64{e.ReleaseToNextNS, e.FirstInvokeNS, e.InitNS} {
 			if ns != nil && (*ns < 0 || *ns > longest) {
@@ -26,9 +32,12 @@ func (r *Run) Compared() (analysis.DiffInput, error) {
 	if ok == 0 {
 		return analysis.DiffInput{}, fmt.Errorf("%s: none of its %d cold starts went well: there is nothing to compare; 'initprof report %s' says why", r.Dir, len(r.Manifest.ColdStarts), r.Dir)
 	}
+	if traced > 0 && tracedOK == 0 {
+		return analysis.DiffInput{}, fmt.Errorf("%s: none of its %d traced cold starts went well, although untraced ones did: there is nothing to compare; 'initprof report %s' says why", r.Dir, traced, r.Dir)
+	}
 	b, accounted := r.newBuilder(), 0
 	report, err := r.report(0, func(e Entry, c analysis.ColdStart, names *symbolize.Resolver) {
-		if c.Ledger != nil && names != nil && e.Outcome == analysis.OutcomeOK {
+		if e.Traced && c.Ledger != nil && names != nil && e.Outcome == analysis.OutcomeOK {
 			b.AddWall(profiled(e, c, names))
 			accounted++
 		}

@@ -119,8 +119,8 @@ func (p *page) changes(name string, all []analysis.Change) {
 			}
 			if n++; n <= 3 {
 				text := code(all[i].Key)
-				if all[i].Before != nil || all[i].After != nil {
-					text += " " + change(all[i].Delta())
+				if delta, known := all[i].Delta(); known {
+					text += " " + change(delta)
 				}
 				names = append(names, text)
 			}

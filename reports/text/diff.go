@@ -258,7 +258,8 @@ func (p *printer) changes(name, about string, all []analysis.Change) {
 	var sum int64
 	for i := range all {
 		n[all[i].Status]++
-		sum += all[i].Delta()
+		delta, _ := all[i].Delta()
+		sum += delta
 	}
 	var parts []string
 	for _, status := range statuses {
@@ -276,9 +277,9 @@ func (p *printer) changes(name, about string, all []analysis.Change) {
 				continue
 			}
 			shown++
-			delta := cell{change(c.Delta()), tint(c.Delta())}
-			if c.Before == nil && c.After == nil {
-				delta = cell{}
+			var delta cell
+			if ns, known := c.Delta(); known {
+				delta = cell{change(ns), tint(ns)}
 			}
 			t.add(delta, timed(c.Before), timed(c.After), counts(c), cell{c.Status, dim}, figure.Clean(c.Key))
 		}
