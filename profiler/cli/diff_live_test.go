@@ -146,6 +146,9 @@ func TestDiffBlamesABusyLoop(t *testing.T) {
 			sums(t, back)
 			busyCell(t, back, c.phase, c.function, -10*ms)
 
+			if c.name != "C" {
+				return // one of them is enough for what is made of the difference
+			}
 			_, out, _ := initprof("diff", runs[false], runs[true])
 			if want := c.phase + " config user " + c.function; !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
 				t.Errorf("%q is not in\n%s", want, out)

@@ -120,7 +120,7 @@ func TestPackagesAgreeWithInittrace(t *testing.T) {
 	for _, v := range []string{"go1.22.12", "go1.23.12", "go1.24.13", "go1.25.8"} {
 		builds = append(builds, goBuild{toolchain: v, stripped: true}, goBuild{toolchain: v, pie: true})
 	}
-	const starts = 7
+	const starts = 5
 	for _, b := range builds {
 		t.Run(b.String(), func(t *testing.T) {
 			dir := openDir(t)

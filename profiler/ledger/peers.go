@@ -28,12 +28,17 @@ type Peer struct {
 	Thread    *trace.Thread        // that wrote, running no goroutine
 	Request   string               // to the environment, METHOD PATH, that was answered
 	Timer     bool                 // a deadline
+
+	at int64 // when it wrote
 }
 
 // NewPeers looks into one cold start.
-func NewPeers(in Input) *Peers {
+func NewPeers(in Input) *Peers { return newPeers(newWalk(in)) }
+
+func newPeers(w *walk) *Peers {
+	in := w.Input
 	p := &Peers{
-		w: newWalk(in), readied: map[*trace.Thread][]int64{}, ends: map[ends][]*trace.Descriptor{}, sent: map[*trace.Descriptor][]*trace.Call{},
+		w: w, readied: map[*trace.Thread][]int64{}, ends: map[ends][]*trace.Descriptor{}, sent: map[*trace.Descriptor][]*trace.Call{},
 	}
 	known := map[*trace.Descriptor]bool{}
 	for _, c := range in.Timeline.Calls {
@@ -143,9 +148,9 @@ func (p *Peers) woken(g *trace.GoroutineLife, r *trace.Ready, poll *trace.Call) 
 func (p *Peers) actor(g *trace.GoroutineLife, t *trace.Thread, at int64) Peer {
 	switch by := t.GoroutineAt(at); {
 	case by == nil:
-		return Peer{Thread: t}
+		return Peer{Thread: t, at: at}
 	case by != g:
-		return Peer{Goroutine: by}
+		return Peer{Goroutine: by, at: at}
 	}
 	return Peer{}
 }

@@ -219,6 +219,20 @@ func (w *walk) network(s *segment, g *trace.GoroutineLife, n int) {
 			return
 		}
 	}
+	if w.peers == nil {
+		w.peers = newPeers(w)
+	}
+	if p := w.peers.Of(g, ready); s.from < p.at && p.at <= s.to { // whoever polled merely looked
+		if p.Goroutine != nil {
+			s.waker = w.goroutineName(p.Goroutine)
+			s.cause = &actor{life: p.Goroutine}
+		} else {
+			s.waker = p.Thread.Label()
+			s.cause = &actor{thread: p.Thread}
+		}
+		s.causeAt, s.through = p.at, ready.Thread
+		return
+	}
 	s.wait, s.waitsFor = WaitPeer, "a peer outside"
 }
 

@@ -44,6 +44,7 @@ type walk struct {
 	byTID    map[int][]*trace.Thread
 	carriers map[*trace.Descriptor][]carrier // calls that carried a request, by time
 	requests []carrier
+	peers    *Peers // nil until a wait needs them
 }
 
 // carrier is the call that carried a request to the environment.
