@@ -54,7 +54,7 @@ generate: ## rebuild the BPF objects and bindings (clang, llvm-strip, libbpf's h
 
 bench: build ## what watching costs: untraced, initprof, perf and strace, interleaved
 	$(GO) build -o build/bench ./testdata/bench
-	$(SUDO) build/bench -n 30 $(BIN)/initprof-extension
+	$(SUDO) build/bench -n 60 $(BIN)/initprof-extension
 
 load-extension: ## 100,000 packets/s and 1,000 traces/s on the extension, beside good and bad intakes
 	INITPROF_LOAD_SECONDS=10 $(GO) test -count=1 -v -timeout 10m -run TestLoad ./extension/internal/load
