@@ -222,7 +222,9 @@ func (w *walk) network(s *segment, g *trace.GoroutineLife, n int) {
 	if w.peers == nil {
 		w.peers = newPeers(w)
 	}
-	if p := w.peers.Of(g, ready); s.from < p.at && p.at <= s.to { // whoever polled merely looked
+	p := w.peers.Of(g, ready)
+	// Whoever polled merely looked; and the call that sent can be under way still.
+	if at := min(p.at, s.to); at > s.from {
 		if p.Goroutine != nil {
 			s.waker = w.goroutineName(p.Goroutine)
 			s.cause = &actor{life: p.Goroutine}
@@ -230,7 +232,7 @@ func (w *walk) network(s *segment, g *trace.GoroutineLife, n int) {
 			s.waker = p.Thread.Label()
 			s.cause = &actor{thread: p.Thread}
 		}
-		s.causeAt, s.through = p.at, ready.Thread
+		s.causeAt, s.through = at, ready.Thread
 		return
 	}
 	s.wait, s.waitsFor = WaitPeer, "a peer outside"
