@@ -1,4 +1,4 @@
-// The program calls from Go through ten frames into C, through eleven of C into
+// Command chain calls from Go through ten frames into C, through eleven of C into
 // a deed; or from there back into Go, through ten frames into a deed; or from
 // there once more into C. Which stack holds which functions is known.
 package main
