@@ -285,23 +285,10 @@ func (d *difference) box(p *picture, b box, top int) {
 			text += " (vanished)"
 		}
 	}
-	left, right := p.edge(b.start), p.edge(b.start+b.value)
-	name := oneLine(b.frame.Name)
-	if name == "" {
-		name = "?"
-	}
+	name := b.name()
 	d.printf(`<g class="f %s" data-s="%d" data-v="%d" data-d="%d" data-change="%s"><title>%s</title>`,
 		class, b.start, b.value, b.depth, escape(text), escape(d.tooltip(b, name, c, known)))
-	y := top + b.depth*rowHeight
-	d.printf(`<rect x="%s" y="%d" width="%s" height="%d"/>`, p.fixed(left, margin), y, p.fixed(right-left, 0), boxHeight)
-	scale := 1.0
-	for range p.decimals {
-		scale *= 10
-	}
-	if label := fit(name, float64(right-left)/scale); label != "" {
-		d.printf(`<text x="%s" y="%d">%s</text>`, p.fixed(left, margin+3), y+12, escape(label))
-	}
-	d.printf("</g>\n")
+	d.printf("%s</g>\n", p.face(b, top, name))
 }
 
 // tooltip has the name in its first line, which the script relies on.

@@ -235,23 +235,34 @@ func (p *picture) box(b box) {
 	}
 	hash := fnv.New32a()
 	_, _ = io.WriteString(hash, b.frame.Name)
-	left, right := p.edge(b.start), p.edge(b.start+b.value)
-	y := graphTop + b.depth*rowHeight
-	name := oneLine(b.frame.Name)
-	if name == "" {
-		name = "?"
-	}
+	name := b.name()
 	p.printf(`<g class="f %s%d" data-s="%d" data-v="%d" data-d="%d"><title>%s</title>`,
 		kindClasses[kind], hash.Sum32()%variants, b.start, b.value, b.depth, escape(p.tooltip(b, name)))
-	p.printf(`<rect x="%s" y="%d" width="%s" height="%d"/>`, p.fixed(left, margin), y, p.fixed(right-left, 0), boxHeight)
+	p.printf("%s</g>\n", p.face(b, graphTop, name))
+}
+
+// name is what a box is labelled with.
+func (b *box) name() string {
+	if name := oneLine(b.frame.Name); name != "" {
+		return name
+	}
+	return "?"
+}
+
+// face is a box's rectangle and as much of its name as fits; top is where the
+// boxes of no depth begin.
+func (p *picture) face(b box, top int, name string) string {
+	left, right := p.edge(b.start), p.edge(b.start+b.value)
+	y := top + b.depth*rowHeight
+	face := fmt.Sprintf(`<rect x="%s" y="%d" width="%s" height="%d"/>`, p.fixed(left, margin), y, p.fixed(right-left, 0), boxHeight)
 	scale := 1.0
 	for range p.decimals {
 		scale *= 10
 	}
 	if label := fit(name, float64(right-left)/scale); label != "" {
-		p.printf(`<text x="%s" y="%d">%s</text>`, p.fixed(left, margin+3), y+12, escape(label))
+		face += fmt.Sprintf(`<text x="%s" y="%d">%s</text>`, p.fixed(left, margin+3), y+12, escape(label))
 	}
-	p.printf("</g>\n")
+	return face
 }
 
 // tooltip has the name in its first line, which the script relies on.
