@@ -20,10 +20,7 @@ import (
 // goBusy is an extension that reads its configuration, which may take 10 ms of
 // its thread's CPU time. It seldom asks how much it took: user time between two
 // system calls has their stacks, and not that of the loop between them.
-const goBusy = `package main
-
-import ("bytes"; "net/http"; "os"; "path/filepath"; "runtime"; "syscall"; "time"; "unsafe")
-
+const goBusy = `
 var sink int
 
 func cpu() time.Duration {
@@ -50,26 +47,6 @@ func burn() {
 
 //go:noinline
 func loadConfig() { if busy { burn() } }
-
-func main() {
-	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2020-01-01/extension"
-	q, _ := http.NewRequest("POST", api+"/register", bytes.NewBufferString("{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}"))
-	q.Header.Set("Lambda-Extension-Name", filepath.Base(os.Args[0]))
-	answer, err := http.DefaultClient.Do(q)
-	if err != nil { os.Exit(1) }
-	id := answer.Header.Get("Lambda-Extension-Identifier")
-	loadConfig()
-	for {
-		q, _ := http.NewRequest("GET", api+"/event/next", nil)
-		q.Header.Set("Lambda-Extension-Identifier", id)
-		answer, err := http.DefaultClient.Do(q)
-		if err != nil { return }
-		var body bytes.Buffer
-		body.ReadFrom(answer.Body)
-		answer.Body.Close()
-		if bytes.Contains(body.Bytes(), []byte("SHUTDOWN")) { return }
-	}
-}
 `
 
 // cBusy is the same in C. It opens a file more when it is busy, and one less.
@@ -109,7 +86,7 @@ func TestDiffBlamesABusyLoop(t *testing.T) {
 			return extensionC(t, dir, "subject", deeds+cBusy, `checkpoint("connected"); load_config(); checkpoint("configured");`, flags...)
 		}},
 		{"Go", "next", "main.burn", func(t *testing.T, dir string, busy bool) string {
-			return goExtension(t, dir, "subject", goBusy+fmt.Sprintf("\nconst busy = %v\n", busy))
+			return goExtension(t, dir, "subject", `"runtime"; "syscall"; "time"; "unsafe"`, goBusy+fmt.Sprintf("\nconst busy = %v\n", busy), "loadConfig()")
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

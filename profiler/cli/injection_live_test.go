@@ -95,10 +95,7 @@ static void calibrate(void) {
 
 // besides is a Go program with a goroutine that is waited for by nobody: where
 // its turn is, it does 2 ms more of one kind.
-const besides = `package main
-
-import ("bytes"; "net/http"; "os"; "path/filepath"; "strconv"; "syscall"; "time")
-
+const besides = `
 var sink int
 
 func beside(turn, loops, pages int, memory []byte) {
@@ -107,15 +104,9 @@ func beside(turn, loops, pages int, memory []byte) {
 	time.Sleep(time.Duration(1 + 2 * more(1)) * time.Millisecond)
 	for i := 0; i < 16 + more(2) * pages; i++ { memory[i << 12] = 1 }
 }
+`
 
-func main() {
-	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2020-01-01/extension"
-	q, _ := http.NewRequest("POST", api+"/register", bytes.NewBufferString("{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}"))
-	q.Header.Set("Lambda-Extension-Name", filepath.Base(os.Args[0]))
-	answer, err := http.DefaultClient.Do(q)
-	if err != nil { os.Exit(1) }
-	id := answer.Header.Get("Lambda-Extension-Identifier")
-	turns, err := os.OpenFile(filepath.Join(filepath.Dir(os.Args[0]), "turns"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+const turnBesides = `turns, err := os.OpenFile(filepath.Join(filepath.Dir(os.Args[0]), "turns"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil { os.Exit(9) }
 	turn, _ := turns.Seek(0, 2)
 	turns.Write([]byte("x"))
@@ -124,19 +115,7 @@ func main() {
 	memory, _ := syscall.Mmap(-1, 0, 16384 << 12, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	syscall.Madvise(memory, syscall.MADV_NOHUGEPAGE)
 	go beside(int(turn), loops, pages, memory)
-	time.Sleep(9 * time.Millisecond)
-	for {
-		q, _ := http.NewRequest("GET", api+"/event/next", nil)
-		q.Header.Set("Lambda-Extension-Identifier", id)
-		answer, err := http.DefaultClient.Do(q)
-		if err != nil { return }
-		var body bytes.Buffer
-		body.ReadFrom(answer.Body)
-		answer.Body.Close()
-		if bytes.Contains(body.Bytes(), []byte("SHUTDOWN")) { return }
-	}
-}
-`
+	time.Sleep(9 * time.Millisecond)`
 
 // injection is a delay of one kind in one place.
 type injection struct {
@@ -392,6 +371,6 @@ func TestInjectedDelaysMoveTheirOwnCell(t *testing.T) {
 	})
 	t.Run("goroutine", func(t *testing.T) {
 		dir := openDir(t)
-		inject(t, dir, goExtension(t, dir, "besides", besides), kinds("beside", ""), 2*each).judge(t)
+		inject(t, dir, goExtension(t, dir, "besides", `"os"; "path/filepath"; "strconv"; "syscall"; "time"`, besides, turnBesides), kinds("beside", ""), 2*each).judge(t)
 	})
 }

@@ -286,27 +286,21 @@ FILE *f = fopen("`+filepath.Join(dir, "delay")+`", "w"); fprintf(f, "%lld", afte
 	}
 }
 
-// goChain is an extension of goroutines that wait for each other.
-const goChain = `package main
+// goLambda is what a Go extension does before its deed and behind it.
+const goLambda = `package main
 
-import ("bytes"; "net/http"; "os"; "path/filepath"; "time")
+import ("bytes"; "net/http"; "os"; "path/filepath")
 
-func first(to chan<- int) { time.Sleep(20 * time.Millisecond); to <- 1 }
-func second(from <-chan int, to chan<- int) { v := <-from; time.Sleep(20 * time.Millisecond); to <- v }
-func beside() { time.Sleep(35 * time.Millisecond) }
-
-func main() {
-	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2020-01-01/extension"
+func register() (api, id string) {
+	api = "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2020-01-01/extension"
 	q, _ := http.NewRequest("POST", api+"/register", bytes.NewBufferString("{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}"))
 	q.Header.Set("Lambda-Extension-Name", filepath.Base(os.Args[0]))
 	answer, err := http.DefaultClient.Do(q)
 	if err != nil { os.Exit(1) }
-	id := answer.Header.Get("Lambda-Extension-Identifier")
-	a, b := make(chan int), make(chan int)
-	go beside()
-	go second(a, b)
-	go first(a)
-	<-b
+	return api, answer.Header.Get("Lambda-Extension-Identifier")
+}
+
+func events(api, id string) {
 	for {
 		q, _ := http.NewRequest("GET", api+"/event/next", nil)
 		q.Header.Set("Lambda-Extension-Identifier", id)
@@ -320,10 +314,18 @@ func main() {
 }
 `
 
-// goExtension compiles a Go program of one file.
-func goExtension(t *testing.T, dir, name, source string) string {
+// goExtension compiles a Go program that registers, does its deed, and asks for
+// events: what extensionC is for C. The imports are the deed's own.
+func goExtension(t *testing.T, dir, name, imports, declarations, deed string) string {
 	t.Helper()
-	writeFile(t, filepath.Join(dir, "main.go"), source)
+	writeFile(t, filepath.Join(dir, "lambda.go"), goLambda)
+	writeFile(t, filepath.Join(dir, "main.go"), "package main\n\nimport ("+imports+")\n"+declarations+`
+func main() {
+	api, id := register()
+	`+deed+`
+	events(api, id)
+}
+`)
 	writeFile(t, filepath.Join(dir, "go.mod"), "module chain\n\ngo 1.22\n")
 	c := exec.Command("go", "build", "-o", name, ".")
 	c.Dir, c.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod")
@@ -338,7 +340,15 @@ func goExtension(t *testing.T, dir, name, source string) string {
 func TestCriticalPathFollowsGoroutines(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t)
-	path := goExtension(t, dir, "chain", goChain)
+	path := goExtension(t, dir, "chain", `"time"`, `
+func first(to chan<- int) { time.Sleep(20 * time.Millisecond); to <- 1 }
+func second(from <-chan int, to chan<- int) { v := <-from; time.Sleep(20 * time.Millisecond); to <- v }
+func beside() { time.Sleep(35 * time.Millisecond) }
+`, `a, b := make(chan int), make(chan int)
+	go beside()
+	go second(a, b)
+	go first(a)
+	<-b`)
 	recordOne(t, dir, []string{"--latency", "register=30ms"}, path)
 	r := report(t, filepath.Join(dir, "run.initprof"), "--run", "1")
 	tiles(t, r)
@@ -365,17 +375,8 @@ func TestCriticalPathFollowsGoroutines(t *testing.T) {
 func TestCriticalPathFollowsPeersOverLoopback(t *testing.T) {
 	needRoot(t)
 	dir := openDir(t)
-	source := strings.NewReplacer(`"net/http"`, `"net"; "net/http"`, `	a, b := make(chan int), make(chan int)
-	go beside()
-	go second(a, b)
-	go first(a)
-	<-b
-`, `	l, _ := net.Listen("tcp", "127.0.0.1:0")
-	go serve(l)
-	c, _ := net.Dial("tcp", l.Addr().String())
-	var b [1]byte
-	for i := 0; i < 5; i++ { c.Write([]byte("x")); c.Read(b[:]) }
-`, "func main", `func serve(l net.Listener) {
+	path := goExtension(t, dir, "loopback", `"net"; "time"`, `
+func serve(l net.Listener) {
 	c, _ := l.Accept()
 	var b [1]byte
 	for {
@@ -384,8 +385,12 @@ func TestCriticalPathFollowsPeersOverLoopback(t *testing.T) {
 		c.Write(b[:])
 	}
 }
-func main`).Replace(goChain)
-	recordOne(t, dir, nil, goExtension(t, dir, "loopback", source))
+`, `l, _ := net.Listen("tcp", "127.0.0.1:0")
+	go serve(l)
+	c, _ := net.Dial("tcp", l.Addr().String())
+	var b [1]byte
+	for i := 0; i < 5; i++ { c.Write([]byte("x")); c.Read(b[:]) }`)
+	recordOne(t, dir, nil, path)
 	r := report(t, filepath.Join(dir, "run.initprof"), "--run", "1")
 	tiles(t, r)
 	atLeast(t, "the sleeps of the goroutine that answers", waited(r, "timer"), 40*ms)
