@@ -94,8 +94,7 @@ type goroutineTotals struct {
 	id, parent uint64
 	states     [trace.GoStateCount]int64 // waiting is in waits
 	waits      map[string]int64
-	readyBy    map[string]int64            // waiting time by what ended it
-	ended      map[string]map[string]int64 // the same for each reason
+	ended      map[string]map[string]int64 // waiting time by reason and what ended it
 }
 
 func newGoroutineSums() goroutineSums { return goroutineSums{all: map[goroutineKey]*goroutineTotals{}} }
@@ -128,7 +127,6 @@ func (s *goroutineSums) add(c ColdStart) {
 			t.waits[i.Reason] += i.NS()
 			if i.Ready != nil {
 				by := readyBy(c.Names, peers, g, i.Ready)
-				t.readyBy[by] += i.NS()
 				if t.ended[i.Reason] == nil {
 					t.ended[i.Reason] = map[string]int64{}
 				}
@@ -164,7 +162,7 @@ func onCPU(t *trace.Thread, from, to int64) (ns int64) {
 func (s *goroutineSums) totals(key goroutineKey) *goroutineTotals {
 	t := s.all[key]
 	if t == nil {
-		t = &goroutineTotals{waits: map[string]int64{}, readyBy: map[string]int64{}, ended: map[string]map[string]int64{}}
+		t = &goroutineTotals{waits: map[string]int64{}, ended: map[string]map[string]int64{}}
 		s.all[key] = t
 	}
 	return t
@@ -242,7 +240,13 @@ func (s *goroutineSums) report(n int64, single bool) []Goroutine {
 				g.Waiting = append(g.Waiting, WaitedFor{r, ns[len(t.states)+i], greatest(t.ended[r])})
 			}
 		}
-		g.ReadyBy = greatest(t.readyBy)
+		total := map[string]int64{}
+		for _, ended := range t.ended {
+			for by, ns := range ended {
+				total[by] += ns
+			}
+		}
+		g.ReadyBy = greatest(total)
 		out = append(out, g)
 	}
 	slices.SortFunc(out, func(x, y Goroutine) int {
